@@ -1,0 +1,25 @@
+"""The errors a user can meet. Each message names the file, field or flag, what was found, and the way out.
+
+The command line prints the message alone (no traceback) and exits with `exit_code`:
+1 for something that failed or is incomplete, 2 for wrong usage or things that cannot be compared.
+"""
+
+
+class BlipbenchError(Exception):
+    """Something failed that the user can act on."""
+
+    exit_code = 1
+
+
+class UsageError(BlipbenchError):
+    """A flag, a configuration field or a combination of them is wrong."""
+
+    exit_code = 2
+
+
+class DataError(BlipbenchError):
+    """A file of the data set is missing, malformed or hostile."""
+
+
+class CheckpointError(BlipbenchError):
+    """A checkpoint cannot be read, is damaged, or is not what the task needs."""
