@@ -1,0 +1,87 @@
+"""Where and in which precision a run computes: `--device`, `--precision`, `--amp` resolved into one value."""
+
+import dataclasses
+import platform
+import resource
+
+import torch
+
+from blipbench.errors import UsageError
+
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Largest accepted deviation of the self-check, relative to the largest plain float32 value. The half precisions keep
+# 8 and 11 bits of mantissa (tf32 as many as fp16) through a dozen layers; float32 noise is about 1e-6.
+DEVIATION_BOUNDS = {"fp32": 1e-4, "tf32": 2e-2, "bf16": 1e-1, "fp16": 2e-2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """`batch_tokens` bounds the tokens in one forward; `cache_bytes` what may be kept instead of recomputed."""
+
+    device: torch.device
+    precision: str
+    batch_tokens: int
+    cache_bytes: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return PRECISIONS[self.precision]
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def describe(self) -> str:
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return cpu_name()
+
+    def peak_memory(self) -> dict[str, int]:
+        """Peak resident set of this process and, on a GPU, peak memory that torch allocated, in bytes."""
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+        allocated = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
+        return {"peak_rss_bytes": resident, "peak_device_bytes": allocated}
+
+
+def cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def make_runtime(device: str | None, precision: str, batch_tokens: int | None = None, local_rank: int = 0) -> Runtime:
+    """Resolve the flags. `device` None means the GPU of this rank if there is one, else the CPU."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
+    if device is None:
+        device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"--device {device}: not a device; use cpu, cuda or cuda:N") from error
+    if where.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {device}: blipbench computes on cpu and cuda only")
+    if where.type == "cuda":
+        where = _cuda_device(where, local_rank)
+        torch.cuda.set_device(where)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    elif precision in ("tf32", "fp16"):
+        raise UsageError(f"--precision {precision} needs a GPU; on a CPU use fp32, or bf16 where the processor has it")
+    if where.type == "cuda":
+        default_tokens, cache_bytes = 32768, torch.cuda.mem_get_info(where)[0] // 4
+    else:
+        default_tokens, cache_bytes = 1536, 128 * 2**20
+    return Runtime(where, precision, batch_tokens or default_tokens, cache_bytes)
+
+
+def _cuda_device(device: torch.device, local_rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: no usable CUDA GPU here (`blipbench doctor` says why); use --device cpu")
+    index = local_rank if device.index is None else device.index
+    count = torch.cuda.device_count()
+    if index >= count:
+        raise UsageError(f"--device cuda:{index}: this machine has {count} GPU(s), numbered from 0")
+    return torch.device("cuda", index)

@@ -1,0 +1,55 @@
+"""FLOPs that each piece of retrieval needs, counted from shapes: a multiply-add is two, only matrix products count.
+
+"Needed" means what the score reads: no padding, keys and values of an image once, only the first token in the last
+text layer. These numbers balance units over ranks and give the share of peak, so doing superfluous work lowers it.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from blipbench.models.config import ModelConfig
+
+Floats = npt.NDArray[np.float64]
+
+
+def image_flops(config: ModelConfig) -> float:
+    """The ViT over one image or frame."""
+    v = config.vision
+    patches, tokens = v.num_tokens - 1, v.num_tokens
+    embed = 2 * patches * 3 * v.patch_size**2 * v.width
+    block = 2 * tokens * 12 * v.width**2 + 4 * tokens**2 * v.width
+    return float(embed + v.depth * block)
+
+
+def text_flops(config: ModelConfig, lengths: npt.ArrayLike) -> Floats:
+    """The ITC embedding of texts of these lengths."""
+    return _first_self_attention(config, lengths) + _layers(config, lengths, image_tokens=0)
+
+
+def match_flops(config: ModelConfig, lengths: npt.ArrayLike, image_tokens: int) -> Floats:
+    """ITM of one image with texts of these lengths, each; `context_flops` and the first self-attention come on top."""
+    return _layers(config, lengths, image_tokens)
+
+
+def context_flops(config: ModelConfig, image_tokens: int) -> float:
+    """One image's cross-attention keys and values in all layers."""
+    return float(config.text.depth * 2 * 2 * image_tokens * config.vision.width * config.text.width)
+
+
+def _first_self_attention(config: ModelConfig, lengths: npt.ArrayLike) -> Floats:
+    length, width = np.asarray(lengths, dtype=np.float64), config.text.width
+    return 8 * length * width**2 + 4 * length**2 * width
+
+
+def _layers(config: ModelConfig, lengths: npt.ArrayLike, image_tokens: int) -> Floats:
+    """Everything after the first layer's self-attention, the last layer for the first token alone."""
+    length, text = np.asarray(lengths, dtype=np.float64), config.text
+    cross = (4 * text.width**2 + 4 * image_tokens * text.width) if image_tokens else 0
+    after_self = cross + 4 * text.width * text.intermediate_size  # per token
+    keys_values = 4 * text.width**2  # per token
+    one_query = 4 * text.width**2  # query and output projection of one token
+    full_layer = length * (keys_values + one_query + after_self) + 4 * length**2 * text.width
+    last_layer = length * keys_values + one_query + after_self + 4 * length * text.width
+    if text.depth == 1:
+        return length * 0 + after_self
+    return length * after_self + (text.depth - 2) * full_layer + last_layer

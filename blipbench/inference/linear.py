@@ -1,0 +1,61 @@
+"""y = x W^T + b, as fast as this machine does it.
+
+torch's float32 matmul on CPU goes to a library that does not use all vector units of every processor; oneDNN, which
+torch also carries, does, once a weight is reordered for it (2.3 times faster on a Zen 5 core). So on CPU a weight is
+reordered here once, and the product may end in GELU without another pass over memory. Elsewhere it is F.linear.
+"""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@functools.cache
+def onednn_works() -> bool:
+    """Whether this torch build's oneDNN operators exist and agree with F.linear."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    x, weight, bias = torch.randn(5, 16), torch.randn(8, 16), torch.randn(8)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        out = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "gelu", [], "none")
+    except (AttributeError, RuntimeError):
+        return False
+    return torch.allclose(out, F.gelu(F.linear(x, weight, bias)), atol=1e-5)
+
+
+class FastLinear(nn.Module):
+    """A frozen linear layer [in] -> [out] in the weight's dtype, optionally followed by exact GELU."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> None:
+        super().__init__()
+        self.gelu = gelu
+        self.onednn = weight.device.type == "cpu" and onednn_works()
+        self.bias = None if bias is None else bias.detach().contiguous()
+        self.weight = weight.detach().contiguous()
+        if self.onednn:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.onednn:
+            activation, approximation = ("gelu", "none") if self.gelu else ("none", "")
+            out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, activation, [], approximation)
+            return out
+        out = F.linear(x, self.weight, self.bias)
+        return F.gelu(out) if self.gelu else out
+
+
+def fuse(*layers: nn.Linear) -> FastLinear:
+    """One product for several layers that read the same input; outputs lie side by side."""
+    return FastLinear(torch.cat([x.weight for x in layers]), torch.cat([x.bias for x in layers]))
+
+
+def make_fast(module: nn.Module) -> None:
+    """Replace every nn.Linear below `module` by its fast form, for inference."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Linear):
+            setattr(module, name, FastLinear(child.weight, child.bias))
+        else:
+            make_fast(child)

@@ -1,0 +1,59 @@
+"""ITM scoring: one image against many texts at a time (the expensive part of retrieval).
+
+    matcher = Matcher(encoder, itm_head, bank, batch_tokens, cache_bytes)
+    logits = matcher.score(image_embeds, texts)      # [T, width], indices into the bank -> [n] logits of 'match'
+
+The image's keys and values are projected once per layer; the texts share them; the states before the first
+cross-attention are computed once per text and kept when they fit `cache_bytes`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from blipbench.inference.attention import SharedContext
+from blipbench.inference.linear import fuse
+from blipbench.inference.packing import Chunk, Indices, TextBank
+from blipbench.inference.text import PackedTextEncoder
+
+MATCH = 1  # index of 'match' in the ITM head's two logits
+
+
+class Matcher:
+    """`bank` holds the texts as the ITM encoder reads them: [ENC] first."""
+
+    def __init__(
+        self, encoder: PackedTextEncoder, itm_head: nn.Linear, bank: TextBank, batch_tokens: int, cache_bytes: int
+    ) -> None:
+        self.encoder = encoder
+        self.head = fuse(itm_head)
+        self.bank = bank
+        self.batch_tokens = batch_tokens
+        self.states = self._all_first_layers(cache_bytes)
+
+    def score(self, image_embeds: Tensor, texts: Indices) -> Tensor:
+        """Logits of 'match' [n] float32, on the CPU, for one image's tokens [T, width] and n texts."""
+        logits = torch.empty(len(texts))
+        context = self.encoder.image_context(image_embeds)
+        # Results stay on the device until the end, so that a GPU never waits for a copy between chunks.
+        scored = [(chunk, self._score_chunk(chunk, context)) for chunk in self.bank.chunks(texts, self.batch_tokens)]
+        for chunk, values in scored:
+            logits[torch.from_numpy(chunk.order)] = values.float().cpu()
+        return logits
+
+    def _score_chunk(self, chunk: Chunk, context: list[SharedContext]) -> Tensor:
+        hidden = self._first_layer(chunk) if self.states is None else self.states[chunk.tokens]
+        return self.head(self.encoder.rest(hidden, chunk, context))[:, MATCH]
+
+    def _first_layer(self, chunk: Chunk) -> Tensor:
+        return self.encoder.first_layer(self.bank.input_ids[chunk.tokens], chunk)
+
+    def _all_first_layers(self, cache_bytes: int) -> Tensor | None:
+        """Every text's states before the first cross-attention [tokens of the bank, width], if they fit."""
+        table = self.encoder.embeddings.word_embeddings.weight
+        tokens = len(self.bank.input_ids)
+        if tokens * table.shape[1] * table.element_size() > cache_bytes:
+            return None
+        states = torch.empty(tokens, table.shape[1], dtype=table.dtype, device=table.device)
+        for chunk in self.bank.chunks(range(len(self.bank)), self.batch_tokens):
+            states[chunk.tokens] = self._first_layer(chunk)
+        return states

@@ -1,0 +1,63 @@
+"""Texts without padding: one flat array of token ids, cut into chunks of a token budget, grouped by exact length."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Texts sorted by length, laid end to end (S tokens in all)."""
+
+    texts: Indices  # [n] which texts of the bank
+    order: Indices  # [n] their places in the indices that were asked for
+    tokens: Tensor  # [S] where each token lies in the bank
+    positions: Tensor  # [S] each token's position in its text
+    first: Tensor  # [n] where each text starts in the chunk
+    groups: list[tuple[int, int]]  # (texts, length), in order
+
+
+class TextBank:
+    """All texts of a data set as token ids; every text keeps the first token its tokenizer gave it ([CLS])."""
+
+    def __init__(self, input_ids: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> None:
+        self.lengths: Indices = np.array([len(ids) for ids in input_ids], dtype=np.int64)
+        self.starts: Indices = np.concatenate([[0], np.cumsum(self.lengths)])
+        flat = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in input_ids] or [np.empty(0, np.int64)])
+        self.device = torch.device(device)
+        self.input_ids = torch.from_numpy(flat).to(self.device)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def chunks(self, indices: npt.ArrayLike, token_budget: int) -> Iterator[Chunk]:
+        """Cover `indices` with chunks of about equal size, none over the budget unless one text alone is."""
+        asked = np.asarray(indices, dtype=np.int64)
+        order = np.argsort(self.lengths[asked], kind="stable")
+        ends = np.cumsum(self.lengths[asked[order]])
+        if len(asked) == 0:
+            return
+        pieces = int(np.ceil(ends[-1] / token_budget))
+        cuts = np.searchsorted(ends, ends[-1] * np.arange(1, pieces) / pieces)
+        for part in np.split(order, cuts):
+            if len(part):
+                yield self._chunk(asked[part], part)
+
+    def _chunk(self, texts: Indices, order: Indices) -> Chunk:
+        lengths = self.lengths[texts]
+        first = np.cumsum(lengths) - lengths
+        positions = np.arange(int(lengths.sum())) - np.repeat(first, lengths)
+        tokens = np.repeat(self.starts[texts], lengths) + positions
+        values, counts = np.unique(lengths, return_counts=True)
+
+        def tensor(x: Indices) -> Tensor:
+            return torch.from_numpy(x).to(self.device, non_blocking=True)
+
+        groups = list(zip(counts.tolist(), values.tolist(), strict=True))
+        return Chunk(texts, order, tensor(tokens), tensor(positions), tensor(first), groups)
