@@ -1,0 +1,125 @@
+"""BLIP ready to evaluate: the capabilities a retrieval protocol asks for, computed the fast way on one device.
+
+    runner.embed_images(pixels)     uint8 pixels -> unit-norm embeddings, and the image tokens that `match` reads
+    runner.embed_texts(bank, which) packed texts -> unit-norm embeddings
+    runner.matcher(texts)           -> Matcher: ITM logits of one image with many texts
+
+`runner.plain` is the same model in float32, for the self-check.
+"""
+
+import copy
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blipbench.data.images import normalise
+from blipbench.device import Runtime
+from blipbench.inference import flops
+from blipbench.inference.linear import fuse, make_fast
+from blipbench.inference.matching import Matcher
+from blipbench.inference.packing import Indices, TextBank
+from blipbench.inference.text import PackedTextEncoder
+from blipbench.models.blip import BlipRetrieval
+from blipbench.models.tokenizer import Tokenizer
+
+
+class BlipRunner:
+    capabilities = frozenset({"embed_images", "embed_texts", "match"})
+
+    def __init__(self, model: BlipRetrieval, tokenizer: Tokenizer, runtime: Runtime) -> None:
+        self.config = model.config
+        self.tokenizer = tokenizer
+        self.runtime = runtime
+        self.plain = model.eval().requires_grad_(False).to(runtime.device)
+        fast = copy.deepcopy(self.plain).to(runtime.dtype)
+        self.text_encoder = PackedTextEncoder(fast.text_encoder)
+        self.text_proj = fuse(fast.text_proj)
+        self.itm_head = fast.itm_head
+        self.vision_proj = fuse(fast.vision_proj)
+        self.visual_encoder = fast.visual_encoder
+        make_fast(self.visual_encoder)
+
+    @property
+    def image_size(self) -> int:
+        return self.config.vision.image_size
+
+    @property
+    def image_batch(self) -> int:
+        """Images in one forward of the ViT."""
+        return max(1, self.runtime.batch_tokens // self.config.vision.num_tokens)
+
+    def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
+        """Token ids of each text, [CLS] first, [SEP] last, no padding."""
+        return self.tokenizer.encode(texts, max_tokens)
+
+    def bank(self, input_ids: list[list[int]]) -> TextBank:
+        return TextBank(input_ids, self.runtime.device)
+
+    @torch.inference_mode()
+    def embed_images(self, pixels: Tensor) -> tuple[npt.NDArray[np.float32], Tensor]:
+        """uint8 pixels [n, 3, S, S], or [n, frames, 3, S, S] -> embeddings [n, embed_dim], tokens [n, frames * T, width]."""
+        frames = pixels.flatten(0, -4)  # [n * frames, 3, S, S]
+        tokens = torch.cat([self._encode(batch) for batch in frames.split(self.image_batch)])
+        projected = self.vision_proj(tokens[:, 0]).float().unflatten(0, (len(pixels), -1)).mean(1)
+        return F.normalize(projected, dim=-1).cpu().numpy(), tokens.unflatten(0, (len(pixels), -1)).flatten(1, 2)
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        images = normalise(pixels.to(self.runtime.device, non_blocking=True)).to(self.runtime.dtype)
+        tokens: Tensor = self.visual_encoder(images)
+        return tokens
+
+    @torch.inference_mode()
+    def embed_texts(self, bank: TextBank, which: Indices) -> npt.NDArray[np.float32]:
+        """Texts of the bank, [CLS] first -> embeddings [n, embed_dim]."""
+        embeddings = np.empty((len(which), self.config.embed_dim), np.float32)
+        for chunk in bank.chunks(which, self.runtime.batch_tokens):
+            hidden = self.text_encoder.first_layer(bank.input_ids[chunk.tokens], chunk)
+            states = self.text_encoder.rest(hidden, chunk, context=None)
+            embeddings[chunk.order] = F.normalize(self.text_proj(states).float(), dim=-1).cpu().numpy()
+        return embeddings
+
+    @torch.inference_mode()
+    def matcher(self, input_ids: list[list[int]]) -> Matcher:
+        """ITM scoring of these texts, with [ENC] in place of [CLS] as the reference's retrieval evaluation has it."""
+        bank = self.bank([[self.tokenizer.enc_id, *ids[1:]] for ids in input_ids])
+        runtime = self.runtime
+        return Matcher(self.text_encoder, self.itm_head, bank, runtime.batch_tokens, runtime.cache_bytes)
+
+    def image_flops(self, frames: int) -> float:
+        return frames * flops.image_flops(self.config)
+
+    def text_flops(self, lengths: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        return flops.text_flops(self.config, lengths)
+
+    def match_flops(self, lengths: npt.ArrayLike, frames: int) -> npt.NDArray[np.float64]:
+        return flops.match_flops(self.config, lengths, frames * self.config.vision.num_tokens)
+
+    def context_flops(self, frames: int) -> float:
+        return flops.context_flops(self.config, frames * self.config.vision.num_tokens)
+
+    @torch.inference_mode()
+    def plain_scores(self, pixels: Tensor, input_ids: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """One image or clip (uint8 [1, ...]) with n texts the reference's way: float32, padded and masked, the image's
+        states repeated for every pair. Returns ITM logits of 'match' [n] and ITC similarities [n], on the CPU."""
+        model, device = self.plain, self.runtime.device
+        frames = pixels.shape[1] if pixels.ndim == 5 else 1
+        image_embeds = model.encode_images(normalise(pixels.to(device)))
+        ids, mask = _pad(input_ids, self.tokenizer.pad_id)
+        ids, mask = ids.to(device), mask.to(device)
+        texts = model.project_texts(ids, mask)
+        itc = model.project_images(image_embeds, frames) @ texts.T
+        ids[:, 0] = self.tokenizer.enc_id
+        itm = model.match_logits(ids, mask, image_embeds.expand(len(ids), -1, -1))[:, 1]
+        return itm.cpu(), itc[0].cpu()
+
+
+def _pad(input_ids: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    longest = max(len(ids) for ids in input_ids)
+    ids = torch.full((len(input_ids), longest), pad_id)
+    for row, text in zip(ids, input_ids, strict=True):
+        row[: len(text)] = torch.tensor(text)
+    lengths = torch.tensor([len(text) for text in input_ids])
+    return ids, (torch.arange(longest) < lengths[:, None]).long()

@@ -1,0 +1,52 @@
+"""ITC similarities as a stream: the best candidates and the ranks, block by block, never a whole queries x keys matrix.
+
+Embeddings are [n, embed_dim] float32 with unit norm. Equal similarities are ordered by index, lower first.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+BLOCK_BYTES = 64 * 2**20
+
+
+def top_candidates(queries: Tensor, keys: Tensor, k: int) -> npt.NDArray[np.int32]:
+    """For each query the indices of its k most similar keys, ascending: [queries, min(k, keys)]."""
+    k = min(k, len(keys))
+    picked = []
+    for block in _blocks(queries, keys):
+        similarity = block @ keys.T  # [block, keys]
+        threshold = similarity.topk(k, dim=1).values[:, -1:]
+        above = similarity > threshold
+        tied = similarity == threshold
+        wanted = k - above.sum(1, keepdim=True)
+        chosen = above | (tied & (tied.cumsum(1) <= wanted))
+        picked.append(chosen.nonzero()[:, 1].view(-1, k).to(torch.int32).cpu().numpy())
+    return np.concatenate(picked) if picked else np.empty((0, k), np.int32)
+
+
+def rank_of(queries: Tensor, keys: Tensor, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """For each query the place (0 = first) of its target key among all keys by similarity: [queries]."""
+    ranks = []
+    positions = torch.arange(len(keys), device=keys.device)
+    target = torch.from_numpy(targets).to(keys.device)
+    done = 0
+    for block in _blocks(queries, keys):
+        similarity = block @ keys.T
+        wanted = target[done : done + len(block), None]
+        score = similarity.gather(1, wanted)
+        ahead = (similarity > score) | ((similarity == score) & (positions < wanted))
+        ranks.append(ahead.sum(1).cpu().numpy())
+        done += len(block)
+    return np.concatenate(ranks) if ranks else np.empty(0, np.int64)
+
+
+def pair_similarity(queries: Tensor, keys: Tensor) -> Tensor:
+    """Similarity of queries[i] with keys[i]: [n]."""
+    return (queries * keys).sum(-1)
+
+
+def _blocks(queries: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+    rows = max(1, BLOCK_BYTES // (4 * max(1, len(keys))))
+    return queries.split(rows) if len(queries) else ()

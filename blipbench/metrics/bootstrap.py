@@ -1,0 +1,33 @@
+"""Bootstrap intervals of ratios, resampling the independent unit (Efron & Tibshirani 1993, percentile method).
+
+A benchmark's samples are clustered: five captions share one image. So images are drawn with replacement, each taking
+all its captions along, and a metric is a ratio of sums over images.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+RESAMPLES = 1000
+
+
+def draw_weights(units: int, seed: int, resamples: int = RESAMPLES) -> npt.NDArray[np.int32]:
+    """How often each unit is drawn in each resample: [resamples, units], rows sum to `units`."""
+    rng = np.random.default_rng(seed)
+    weights = np.empty((resamples, units), np.int32)
+    for row in weights:
+        row[:] = np.bincount(rng.integers(0, units, units), minlength=units)
+    return weights
+
+
+def resampled_ratio(weights: npt.NDArray[np.int32], numerator: Floats, denominator: Floats) -> Floats:
+    """sum(numerator) / sum(denominator) in each resample: [resamples]. Both arguments are per unit: [units]."""
+    total: Floats = weights @ denominator
+    return np.divide(weights @ numerator, total, out=np.zeros(len(weights)), where=total > 0)
+
+
+def interval(draws: Floats) -> tuple[float, float]:
+    """The central 95% of the resampled values."""
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,215 @@
+"""Image-text retrieval: embed everything, rerank the candidates of both directions with ITM (BLIP, section 5.1).
+
+Stages: `embed` (ITC embeddings of images and texts), `rerank` (ITM logits of the union of both directions'
+candidates, grouped by image). With `rerank=False` the ITC similarities alone decide.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from blipbench.data.dataset import RetrievalDataset
+from blipbench.data.loader import load_pixels
+from blipbench.inference.blip import BlipRunner
+from blipbench.inference.packing import TextBank
+from blipbench.inference.similarity import top_candidates
+from blipbench.inference.token_cache import TokenCache
+from blipbench.metrics.metric import Metrics
+from blipbench.protocols import retrieval_score
+from blipbench.protocols.base import Sample, Samples, SelfCheck, Stage, Unit
+from blipbench.protocols.retrieval_check import check_sample
+
+TEXTS_PER_UNIT = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieval:
+    """One retrieval run. `input_ids` are the data set's texts, [CLS] first, cut at the task's `max_tokens`."""
+
+    model: BlipRunner
+    dataset: RetrievalDataset
+    input_ids: list[list[int]]
+    stages: Sequence[Stage]
+    workers: int
+
+    def score(self, samples: Samples, seed: int) -> Metrics:
+        return retrieval_score.score(samples, seed)
+
+    def self_check(self, samples: Samples, seed: int) -> SelfCheck:
+        return check_sample(self.model, self.dataset, self.input_ids, samples, seed)
+
+
+def build_retrieval(
+    model: BlipRunner, dataset: RetrievalDataset, *, k_test: int, max_tokens: int, rerank: bool, workers: int
+) -> Retrieval:
+    """`k_test` larger than the collection means all of it."""
+    input_ids = model.tokenize(dataset.texts, max_tokens)
+    cache = TokenCache(model.runtime.cache_bytes if rerank else 0)
+    embed = Embed(model, dataset, input_ids, cache, workers)
+    stages = [embed, Rerank(model, dataset, input_ids, cache, workers, k_test)] if rerank else [embed]
+    return Retrieval(model, dataset, input_ids, stages, workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Embed:
+    """Unit-norm ITC embeddings: a unit is one image (or clip) or a block of texts."""
+
+    model: BlipRunner
+    dataset: RetrievalDataset
+    input_ids: list[list[int]]
+    cache: TokenCache
+    workers: int
+    name: str = "embed"
+    noun: str = "images and texts"
+    schema: pa.Schema = pa.schema(
+        [
+            ("kind", pa.string()),  # "image", "clip" or "text"
+            ("index", pa.int32()),  # in the data set
+            ("name", pa.string()),  # the file, or the normalised text
+            ("image", pa.int32()),  # the image that a text belongs to; of an image, itself
+            ("embedding", pa.list_(pa.float32())),
+        ]
+    )
+
+    def units(self, earlier: Samples) -> list[Unit]:
+        lengths = np.array([len(ids) for ids in self.input_ids])
+        image_cost = self.model.image_flops(len(self.dataset.sources[0]))
+        images = [Unit(f"image-{i}", image_cost, 1, i) for i in range(len(self.dataset.sources))]
+        texts = []
+        for start in range(0, len(lengths), TEXTS_PER_UNIT):
+            block = np.arange(start, min(start + TEXTS_PER_UNIT, len(lengths)))
+            cost = float(self.model.text_flops(lengths[block]).sum())
+            texts.append(Unit(f"texts-{start}", cost, len(block), block))
+        return texts + images
+
+    def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+        bank = self.model.bank(self.input_ids)
+        for unit in units:
+            if isinstance(unit.payload, np.ndarray):
+                yield Sample(unit.id, list(self._text_rows(bank, unit.payload)))
+        yield from self._embed_images([unit for unit in units if isinstance(unit.payload, int)])
+
+    def _text_rows(self, bank: TextBank, texts: npt.NDArray[np.int64]) -> Iterator[dict[str, object]]:
+        for text, embedding in zip(texts.tolist(), self.model.embed_texts(bank, texts), strict=True):
+            owner = int(self.dataset.image_of_text[text])
+            yield {
+                "kind": "text",
+                "index": text,
+                "name": self.dataset.texts[text],
+                "image": owner,
+                "embedding": embedding,
+            }
+
+    def _embed_images(self, units: list[Unit]) -> Iterator[Sample]:
+        sources = [self.dataset.sources[unit.payload] for unit in units]
+        kind = "clip" if self.dataset.is_video else "image"
+        for batch in load_pixels(
+            sources, image_size=self.model.image_size, batch_size=self.model.image_batch, workers=self.workers
+        ):
+            yield from (Sample(units[at].id, error=reason) for at, reason in batch.failures)
+            if not batch.indices:
+                continue
+            embeddings, tokens = self.model.embed_images(batch.pixels)
+            for at, embedding, image_tokens in zip(batch.indices, embeddings, tokens, strict=True):
+                image = units[at].payload
+                self.cache.offer(image, image_tokens)
+                name = self.dataset.names[image]
+                row = {"kind": kind, "index": image, "name": name, "image": image, "embedding": embedding}
+                yield Sample(units[at].id, [row])
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """One image's texts to match; the flags say which are its own candidates and for which it is a candidate."""
+
+    image: int
+    texts: npt.NDArray[np.int64]  # ascending
+    for_image: npt.NDArray[np.bool_]
+    for_text: npt.NDArray[np.bool_]
+    itc: npt.NDArray[np.float32]
+
+    def digest(self) -> str:
+        """Names the candidate list, so that a resumed run recomputes an image whose candidates have changed."""
+        crc = zlib.crc32(self.texts.tobytes())
+        return f"{zlib.crc32(self.for_text.tobytes(), zlib.crc32(self.for_image.tobytes(), crc)):08x}"
+
+
+def find_candidates(embeddings: retrieval_score.Embeddings, k: int, device: torch.device) -> Iterator[Candidates]:
+    """The union of both directions' top k by ITC, image by image; memory is that of the candidates, not of all pairs."""
+    images, texts = embeddings.images.to(device), embeddings.texts.to(device)
+    total = len(texts)
+    of_image = top_candidates(images, texts, k)  # [images, k] texts
+    of_text = top_candidates(texts, images, k)  # [texts, k] images
+    asked_by_image = (np.arange(len(images))[:, None] * total + of_image).ravel()
+    asked_by_text = (of_text.astype(np.int64) * total + np.arange(total)[:, None]).ravel()
+    union = np.union1d(asked_by_image, asked_by_text)  # a pair is image * total + text
+    for_image, for_text = np.zeros(len(union), bool), np.zeros(len(union), bool)
+    for_image[np.searchsorted(union, asked_by_image)] = True
+    for_text[np.searchsorted(union, asked_by_text)] = True
+    ends = np.searchsorted(union, np.arange(len(images) + 1) * total)
+    for at, (start, end) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+        places = union[start:end] - at * total
+        itc = (embeddings.images[at] @ embeddings.texts[torch.from_numpy(places)].T).numpy()
+        image = int(embeddings.image_ids[at])
+        yield Candidates(image, embeddings.text_ids[places], for_image[start:end], for_text[start:end], itc)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rerank:
+    """ITM logits: a unit is one image with all texts that it or they ask for."""
+
+    model: BlipRunner
+    dataset: RetrievalDataset
+    input_ids: list[list[int]]
+    cache: TokenCache
+    workers: int
+    k_test: int
+    name: str = "rerank"
+    noun: str = "pairs"
+    schema: pa.Schema = pa.schema(
+        [
+            ("image", pa.int32()),
+            ("texts", pa.list_(pa.int32())),
+            ("itm", pa.list_(pa.float32())),  # logit of 'match'
+            ("itc", pa.list_(pa.float32())),  # similarity of the embeddings
+            ("for_image", pa.list_(pa.bool_())),  # the text is among the image's k_test best
+            ("for_text", pa.list_(pa.bool_())),  # the image is among the text's k_test best
+        ]
+    )
+
+    def units(self, earlier: Samples) -> list[Unit]:
+        embeddings = retrieval_score.read_embeddings(earlier["embed"])
+        frames = len(self.dataset.sources[0])
+        costs = self.model.match_flops([len(ids) for ids in self.input_ids], frames)
+        context = self.model.context_flops(frames)
+        return [
+            Unit(f"image-{c.image}-{c.digest()}", context + float(costs[c.texts].sum()), len(c.texts), c)
+            for c in find_candidates(embeddings, self.k_test, self.model.runtime.device)
+        ]
+
+    def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+        matcher = self.model.matcher(self.input_ids)
+
+        def match(unit: Unit, tokens: torch.Tensor) -> Sample:
+            c: Candidates = unit.payload
+            itm = matcher.score(tokens, c.texts).numpy()
+            flags = {"for_image": c.for_image, "for_text": c.for_text}
+            return Sample(unit.id, [{"image": c.image, "texts": c.texts, "itm": itm, "itc": c.itc, **flags}])
+
+        for unit in units:
+            if unit.payload.image in self.cache:
+                yield match(unit, self.cache[unit.payload.image])
+        rest = [unit for unit in units if unit.payload.image not in self.cache]
+        sources = [self.dataset.sources[unit.payload.image] for unit in rest]
+        for batch in load_pixels(
+            sources, image_size=self.model.image_size, batch_size=self.model.image_batch, workers=self.workers
+        ):
+            yield from (Sample(rest[at].id, error=reason) for at, reason in batch.failures)
+            if batch.indices:
+                _, tokens = self.model.embed_images(batch.pixels)
+                yield from (match(rest[at], one) for at, one in zip(batch.indices, tokens, strict=True))

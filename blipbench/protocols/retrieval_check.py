@@ -1,0 +1,76 @@
+"""A retrieval run's check of itself: a seeded sample of pairs scored again the plain way, against what was journaled."""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from blipbench.data.dataset import RetrievalDataset
+from blipbench.data.loader import load_pixels
+from blipbench.inference.blip import BlipRunner
+from blipbench.protocols import retrieval_score
+from blipbench.protocols.base import Samples, SelfCheck
+from blipbench.protocols.retrieval_score import Embeddings, Pairs, Ranks
+
+IMAGES = 4
+PAIRS = 32
+
+Floats = npt.NDArray[np.float64]
+
+
+def check_sample(
+    model: BlipRunner, dataset: RetrievalDataset, input_ids: list[list[int]], samples: Samples, seed: int
+) -> SelfCheck:
+    """At least 32 pairs (or all, if there are fewer) of at least four images."""
+    embeddings = retrieval_score.read_embeddings(samples["embed"])
+    pairs = _scored_pairs(samples, embeddings, seed)
+    at = _choose(pairs, seed)
+    plain_itm, plain_itc = pairs.itm.copy(), pairs.itc.copy()
+    for image in np.unique(pairs.image[at]):
+        mine = at[pairs.image[at] == image]
+        source = dataset.sources[embeddings.image_ids[image]]
+        pixels = next(load_pixels([source], image_size=model.image_size, batch_size=1, workers=0)).pixels
+        itm, itc = model.plain_scores(pixels, [input_ids[embeddings.text_ids[t]] for t in pairs.text[mine]])
+        plain_itm[mine], plain_itc[mine] = itm.numpy(), itc.numpy()
+    deviation = _deviation(pairs.itc[at], plain_itc[at])
+    if "rerank" not in samples:
+        return SelfCheck(len(at), deviation, 0, 0)
+    deviation = max(deviation, _deviation(pairs.itm[at], plain_itm[at]))
+    by_itc = retrieval_score.itc_ranks(embeddings)
+    fast = retrieval_score.rerank(embeddings, by_itc, pairs)
+    plain = retrieval_score.rerank(embeddings, by_itc, dataclasses.replace(pairs, itm=plain_itm, itc=plain_itc))
+    images, texts = np.unique(pairs.image[at]), np.unique(pairs.text[at])
+    return SelfCheck(len(at), deviation, _changed(fast, plain), len(images) + len(texts))
+
+
+def _scored_pairs(samples: Samples, embeddings: Embeddings, seed: int) -> Pairs:
+    """What rerank scored; without it, each of a few random images with a few random texts."""
+    if "rerank" in samples:
+        return retrieval_score.read_pairs(samples["rerank"], embeddings)
+    rng = np.random.default_rng(seed)
+    images = rng.permutation(len(embeddings.image_ids))[:IMAGES]
+    texts = rng.permutation(len(embeddings.text_ids))[: PAIRS // IMAGES]
+    itc = (embeddings.images[images] @ embeddings.texts[texts].T).numpy().astype(np.float64).ravel()
+    none = np.zeros(len(itc), bool)
+    image, text = np.repeat(images, len(texts)), np.tile(texts, len(images))
+    return Pairs(image, text, np.zeros(len(itc)), itc, none, none)
+
+
+def _choose(pairs: Pairs, seed: int) -> npt.NDArray[np.int64]:
+    """Random pairs of random images, as few images as give enough pairs."""
+    rng = np.random.default_rng(seed)
+    chosen: list[npt.NDArray[np.int64]] = []
+    for image in rng.permutation(np.unique(pairs.image)):
+        mine = np.flatnonzero(pairs.image == image)
+        chosen.append(rng.permutation(mine)[: PAIRS // IMAGES])
+        if len(chosen) >= IMAGES and sum(map(len, chosen)) >= PAIRS:
+            break
+    return np.concatenate(chosen)
+
+
+def _deviation(fast: Floats, plain: Floats) -> float:
+    return float(np.abs(fast - plain).max() / np.abs(plain).max())
+
+
+def _changed(fast: Ranks, plain: Ranks) -> int:
+    return int((fast.text_rank != plain.text_rank).sum() + (fast.image_rank != plain.image_rank).sum())

@@ -1,0 +1,153 @@
+"""From the samples of a retrieval run to ranks and metrics, without a model or pixels.
+
+A direction's candidates are ordered by ITM logit + ITC similarity; everything else comes after them, by ITC
+similarity; equal scores by index. Since the candidates are the first k by ITC, an item that is no candidate has in
+the whole order the same rank as by ITC alone.
+"""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from blipbench.inference.similarity import rank_of
+from blipbench.metrics.metric import Metrics
+from blipbench.metrics.retrieval import retrieval_metrics
+from blipbench.protocols.base import Samples
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """The embed stage's outcome. `image_ids`, `text_ids` are indices into the data set, ascending; an item that
+    failed is missing, and so are the texts of an image that failed. `owner[t]` is the place of text t's image."""
+
+    image_ids: Ints
+    text_ids: Ints
+    images: Tensor  # [images, embed_dim]
+    texts: Tensor  # [texts, embed_dim]
+    owner: Ints
+    is_video: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Scored pairs by their places in `Embeddings`; the flags say for which direction a pair is a candidate."""
+
+    image: Ints
+    text: Ints
+    itm: Floats
+    itc: Floats
+    for_image: Flags
+    for_text: Flags
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranks:
+    text_rank: Ints  # [images] best rank of an image's texts
+    image_rank: Ints  # [texts]
+
+
+def read_embeddings(table: pa.Table) -> Embeddings:
+    kinds = table.column("kind").to_numpy(zero_copy_only=False)
+    index = table.column("index").to_numpy().astype(np.int64)
+    owner = table.column("image").to_numpy().astype(np.int64)
+    flat = table.column("embedding").combine_chunks().flatten().to_numpy()
+    embeddings = torch.from_numpy(flat.reshape(len(index), -1).copy())
+    is_text = kinds == "text"
+    image_rows = np.flatnonzero(~is_text)
+    image_rows = image_rows[np.argsort(index[image_rows])]
+    image_ids = index[image_rows]
+    text_rows = np.flatnonzero(is_text & np.isin(owner, image_ids))
+    text_rows = text_rows[np.argsort(index[text_rows])]
+    return Embeddings(
+        image_ids=image_ids,
+        text_ids=index[text_rows],
+        images=embeddings[torch.from_numpy(image_rows)],
+        texts=embeddings[torch.from_numpy(text_rows)],
+        owner=np.searchsorted(image_ids, owner[text_rows]),
+        is_video=bool(np.any(kinds == "clip")),
+    )
+
+
+def read_pairs(table: pa.Table, embeddings: Embeddings) -> Pairs:
+    """Pairs of images or texts that are not in `embeddings` are left out."""
+    columns = {name: table.column(name).combine_chunks() for name in table.column_names if name != "unit"}
+    texts = columns["texts"].flatten().to_numpy().astype(np.int64)
+    counts = np.diff(columns["texts"].offsets.to_numpy())
+    images = np.repeat(columns["image"].to_numpy().astype(np.int64), counts)
+    keep = np.isin(images, embeddings.image_ids) & np.isin(texts, embeddings.text_ids)
+
+    def flat(name: str) -> npt.NDArray[np.generic]:
+        values: npt.NDArray[np.generic] = columns[name].flatten().to_numpy(zero_copy_only=False)[keep]
+        return values
+
+    return Pairs(
+        image=np.searchsorted(embeddings.image_ids, images[keep]),
+        text=np.searchsorted(embeddings.text_ids, texts[keep]),
+        itm=flat("itm").astype(np.float64),
+        itc=flat("itc").astype(np.float64),
+        for_image=flat("for_image").astype(bool),
+        for_text=flat("for_text").astype(bool),
+    )
+
+
+def itc_ranks(embeddings: Embeddings) -> Ranks:
+    image_rank = rank_of(embeddings.texts, embeddings.images, embeddings.owner)
+    each_text = rank_of(embeddings.images[torch.from_numpy(embeddings.owner)], embeddings.texts, _places(embeddings))
+    return Ranks(_best_per_image(each_text, embeddings), image_rank)
+
+
+def _places(embeddings: Embeddings) -> Ints:
+    return np.arange(len(embeddings.text_ids))
+
+
+def _best_per_image(rank_of_text: Ints, embeddings: Embeddings) -> Ints:
+    best = np.full(len(embeddings.image_ids), np.iinfo(np.int64).max)
+    np.minimum.at(best, embeddings.owner, rank_of_text)
+    return best
+
+
+def rerank(embeddings: Embeddings, by_itc: Ranks, pairs: Pairs) -> Ranks:
+    """Ranks after reranking: by score among a direction's candidates, else as by ITC."""
+    score = pairs.itm + pairs.itc
+    text_rank = _rank_candidates(pairs.image, pairs.text, score, pairs.for_image, embeddings, asking_images=True)
+    image_rank = _rank_candidates(pairs.text, pairs.image, score, pairs.for_text, embeddings, asking_images=False)
+    return Ranks(
+        np.where(text_rank < 0, by_itc.text_rank, text_rank), np.where(image_rank < 0, by_itc.image_rank, image_rank)
+    )
+
+
+def _rank_candidates(
+    query: Ints, item: Ints, score: Floats, candidate: Flags, embeddings: Embeddings, asking_images: bool
+) -> Ints:
+    """Per query the rank of its best true item among the query's candidates; -1 where no true item is one."""
+    query, item, score = query[candidate], item[candidate], score[candidate]
+    queries = len(embeddings.image_ids) if asking_images else len(embeddings.text_ids)
+    true = embeddings.owner[item] == query if asking_images else embeddings.owner[query] == item
+    best_score, best_item = np.full(queries, -np.inf), np.full(queries, -1)
+    at = np.flatnonzero(true)
+    at = at[np.lexsort((-item[at], score[at]))]  # ascending, so that the best (at a tie the lowest index) is kept
+    best_score[query[at]], best_item[query[at]] = score[at], item[at]
+    bar, place = best_score[query], best_item[query]
+    ahead = (score > bar) | ((score == bar) & (item < place))
+    return np.where(best_item < 0, -1, np.bincount(query[ahead], minlength=queries))
+
+
+def rank_samples(samples: Samples) -> tuple[Embeddings, Ranks]:
+    embeddings = read_embeddings(samples["embed"])
+    ranks = itc_ranks(embeddings)
+    if "rerank" in samples:
+        ranks = rerank(embeddings, ranks, read_pairs(samples["rerank"], embeddings))
+    return embeddings, ranks
+
+
+def score(samples: Samples, seed: int) -> Metrics:
+    embeddings, ranks = rank_samples(samples)
+    return retrieval_metrics(ranks.text_rank, ranks.image_rank, embeddings.owner, embeddings.is_video, seed)
