@@ -43,11 +43,11 @@ class TextBank:
         ends = np.cumsum(self.lengths[asked[order]])
         if len(asked) == 0:
             return
-        pieces = int(np.ceil(ends[-1] / token_budget))
-        cuts = np.searchsorted(ends, ends[-1] * np.arange(1, pieces) / pieces)
-        for part in np.split(order, cuts):
-            if len(part):
-                yield self._chunk(asked[part], part)
+        longest = int(self.lengths[asked].max())
+        room = max(1, token_budget - longest + 1)  # a text may begin before its chunk's share of the tokens does
+        share = -(-int(ends[-1]) // -(-int(ends[-1]) // room))
+        for part in np.split(order, np.flatnonzero(np.diff((ends - 1) // share)) + 1):
+            yield self._chunk(asked[part], part)
 
     def _chunk(self, texts: Indices, order: Indices) -> Chunk:
         lengths = self.lengths[texts]

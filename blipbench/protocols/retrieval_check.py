@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from blipbench.data.dataset import RetrievalDataset
 from blipbench.data.loader import load_pixels
+from blipbench.errors import DataError
 from blipbench.inference.blip import BlipRunner
 from blipbench.protocols import retrieval_score
 from blipbench.protocols.base import Samples, SelfCheck
@@ -29,8 +30,10 @@ def check_sample(
     for image in np.unique(pairs.image[at]):
         mine = at[pairs.image[at] == image]
         source = dataset.sources[embeddings.image_ids[image]]
-        pixels = next(load_pixels([source], image_size=model.image_size, batch_size=1, workers=0)).pixels
-        itm, itc = model.plain_scores(pixels, [input_ids[embeddings.text_ids[t]] for t in pairs.text[mine]])
+        (batch,) = load_pixels([source], image_size=model.image_size, batch_size=1, workers=0)
+        if batch.failures:
+            raise DataError(f"self-check: {batch.failures[0][1]}; it could be read before, so the data has changed")
+        itm, itc = model.plain_scores(batch.pixels, [input_ids[embeddings.text_ids[t]] for t in pairs.text[mine]])
         plain_itm[mine], plain_itc[mine] = itm.numpy(), itc.numpy()
     deviation = _deviation(pairs.itc[at], plain_itc[at])
     if "rerank" not in samples:

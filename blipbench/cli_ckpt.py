@@ -1,0 +1,57 @@
+"""`blipbench ckpt ...`: what a checkpoint is, other layouts of it, and one with random weights."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+model_option = click.option("--model", help="Sizes of the model (a name or a YAML file) where the file cannot tell them.")
+
+
+@click.group()
+def ckpt() -> None:
+    """Inspect, convert and make checkpoints."""
+
+
+@ckpt.command()
+@click.argument("file")
+@model_option
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+def inspect(file: str, model: str | None, as_json: bool) -> None:
+    """What FILE is: kind, sizes, heads, parameters, hash, and which official file, if it is one."""
+    from blipbench.config import list_model_configs, load_model_config
+    from blipbench.models.inspection import inspect_checkpoint
+
+    config = load_model_config(model) if model else None
+    summary = inspect_checkpoint(file, config=config, configs=list_model_configs())
+    click.echo(json.dumps(dataclasses.asdict(summary), default=str) if as_json else "\n".join(summary.lines()))
+
+
+@ckpt.command()
+@click.argument("source", metavar="IN")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--layout", type=click.Choice(["official", "safetensors", "transformers"]), help="By default from OUT's name.")
+@model_option
+def convert(source: str, out: Path, layout: str | None, model: str | None) -> None:
+    """Write IN in another layout: OUT.pth is official, OUT.safetensors the same names, any other OUT a transformers folder."""
+    from blipbench.config import list_model_configs, load_model_config
+    from blipbench.models.conversion import convert_checkpoint
+
+    config = load_model_config(model) if model else None
+    layout = layout or {".pth": "official", ".safetensors": "safetensors"}.get(out.suffix, "transformers")
+    for line in convert_checkpoint(source, out, layout, config=config, configs=list_model_configs()):
+        click.echo(line)
+
+
+@ckpt.command()
+@click.option("--model", required=True, help="Sizes: a name in configs/models or a YAML file.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, .pth or .safetensors.")
+@click.option("--seed", default=0, show_default=True, type=int)
+def random(model: str, out: Path, seed: int) -> None:
+    """A retrieval checkpoint with random weights, to try commands and to measure speed without a download."""
+    from blipbench.config import load_model_config
+    from blipbench.models.random_weights import write_random_checkpoint
+
+    write_random_checkpoint(load_model_config(model), out, seed)
+    click.echo(f"{out}: random weights of size {model} (seed {seed}); recall with them is at chance")

@@ -1,0 +1,115 @@
+"""`blipbench data ...`: make the shapes world, say what a task's data consists of, verify that it is there."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+data_folder = click.option(
+    "--data", "root", default="data", type=click.Path(path_type=Path), show_default=True, help="Data folder."
+)
+tasks_dir_option = click.option(
+    "--tasks-dir", type=click.Path(path_type=Path), help="Your own task definitions; they come before the shipped ones."
+)
+
+
+@click.group()
+def data() -> None:
+    """Make, prepare and verify data."""
+
+
+@data.group()
+def make() -> None:
+    """Make data sets from nothing."""
+
+
+@make.command()
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write, new or an earlier shapes set.")
+@click.option("--images", default=200, show_default=True, type=int, help="Images of the test split; train has four times as many.")
+@click.option("--seed", default=0, show_default=True, type=int)
+def shapes(out: Path, images: int, seed: int) -> None:
+    """The shapes world: generated scenes with five captions each, in the format of COCO's retrieval files."""
+    from blipbench.data.shapes import make_shapes, split_sizes
+    from blipbench.reporting.progress import stage_progress
+
+    with stage_progress("shapes", "images", sum(split_sizes(images).values())) as advance:
+        summary = make_shapes(out, images, seed, progress=lambda done: advance(1))
+    counts = ", ".join(f"{count} {split}" for split, count in summary.images.items())
+    click.echo(f"{out}: {counts} images with {summary.captions_per_image} captions each (seed {seed})")
+
+
+@data.command()
+@click.argument("task")
+@data_folder
+@tasks_dir_option
+def prepare(task: str, root: Path, tasks_dir: Path | None) -> None:
+    """Fetch the annotation files of TASK that are free to fetch, and say where the rest comes from."""
+    from blipbench.config import load_task
+    from blipbench.data.prepare import DataSource
+    from blipbench.data.prepare import prepare as prepare_data
+
+    spec = load_task(task, tasks_dir)
+    sources = [DataSource(**source.model_dump()) for source in spec.sources]
+    report = prepare_data(spec.name, sources, root, _say_download)
+    click.echo("\n".join(report.lines))
+    raise SystemExit(0 if report.ok else 1)
+
+
+def _say_download(file: str, done: int, total: int | None) -> None:
+    of_total = f" of {total / 1e6:.1f}" if total else ""
+    click.echo(f"\r{file}: {done / 1e6:.1f}{of_total} MB", nl=done == total, err=True)
+
+
+@data.command()
+@click.argument("task")
+@data_folder
+@click.option("--split", help="Another split than the task's own.")
+@click.option("--deep", is_flag=True, help="Decode every image, not only its header.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=0), help="Processes that decode.")
+@tasks_dir_option
+def verify(task: str, root: Path, split: str | None, deep: bool, workers: int, tasks_dir: Path | None) -> None:
+    """Check that TASK's files are all there, well-formed and readable; list everything that is not."""
+    from blipbench.config import load_task
+    from blipbench.data.verify import verify_retrieval
+    from blipbench.run import annotation_of
+
+    spec = load_task(task, tasks_dir)
+    split = split or spec.data.split
+    with _ImageCounter() as progress:
+        report = verify_retrieval(
+            root,
+            annotation_of(spec, split),
+            name=spec.name,
+            split=split,
+            max_words=spec.data.max_words,
+            deep=deep,
+            workers=workers,
+            progress=progress,
+        )
+    click.echo("\n".join(report.lines()))
+    raise SystemExit(0 if report.ok else 1)
+
+
+
+class _ImageCounter:
+    """A progress line for a number of images that is known only once the annotation is read."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._advance: Callable[[int], None] | None = None
+        self._done = 0
+
+    def __enter__(self) -> "_ImageCounter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def __call__(self, done: int, total: int) -> None:
+        from blipbench.reporting.progress import stage_progress
+
+        if self._advance is None:
+            self._advance = self._stack.enter_context(stage_progress("verify", "images", total))
+        self._advance(done - self._done)
+        self._done = done

@@ -1,0 +1,255 @@
+"""Task definitions and model sizes: YAML files read into validated, frozen values.
+
+In: a name (`retrieval_coco`) or the path of a YAML file. Out: a `TaskSpec` or a `ModelConfig`. Whatever is wrong in a
+file is a `UsageError` that names the file, the field and what was found.
+
+A new protocol adds a subclass of `Task` with its own `settings`, and one entry in `PROTOCOLS`.
+"""
+
+import difflib
+import os
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from blipbench.errors import UsageError
+from blipbench.models.config import ModelConfig
+from blipbench.paths import search_path
+
+Split = Literal["train", "val", "test"]
+SettingValue = int | float | str | bool
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSpec(_Spec):
+    """What to read: the annotation file of each split, and how long a caption may be in words."""
+
+    reader: Literal["karpathy"]
+    annotations: dict[Split, str]
+    split: Split = "test"
+    max_words: PositiveInt
+
+    @model_validator(mode="after")
+    def _split_has_a_file(self) -> "DataSpec":
+        if self.split not in self.annotations:
+            raise ValueError(f"split {self.split!r} has no file under annotations ({', '.join(self.annotations)})")
+        return self
+
+
+class SourceSpec(_Spec):
+    """One file that a task needs. `auto` files are fetched by `blipbench data prepare`, the others only named."""
+
+    file: str
+    url: str | None = None
+    md5: str | None = None
+    sha256: str | None = None
+    auto: bool = False
+    note: str = ""
+
+
+class ModelInput(_Spec):
+    """`image_size` in pixels: images are resized to this square, and the position embeddings with them."""
+
+    image_size: PositiveInt
+
+
+class RetrievalSettings(_Spec):
+    """`k_test` candidates a query are reranked by ITM (`rerank: none` ranks by ITC alone); texts in tokens."""
+
+    k_test: PositiveInt
+    max_tokens: PositiveInt = 35
+    rerank: Literal["itm", "none"] = "itm"
+
+
+class Task(_Spec):
+    """What every task states, whatever its protocol.
+
+    `published_task` is its name in leaderboards/published.json. `caveats` are shown beside every figure of the task.
+    """
+
+    name: str
+    title: str
+    data: DataSpec
+    model: ModelInput
+    main_metric: str
+    published_task: str | None = None
+    caveats: tuple[str, ...] = ()
+    sources: tuple[SourceSpec, ...] = ()
+
+
+class RetrievalTask(Task):
+    protocol: Literal["retrieval"]
+    settings: RetrievalSettings
+
+
+TaskSpec = RetrievalTask  # the union of every protocol's task, told apart by `protocol`
+PROTOCOLS: dict[str, type[TaskSpec]] = {"retrieval": RetrievalTask}
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def load_task(name: str, tasks_dir: Path | None = None) -> TaskSpec:
+    """The task called `name` (- and _ are the same), or the one in the file `name` if that is a path to a .yaml.
+
+    `tasks_dir`, or the environment's BLIPBENCH_TASKS, comes before the tasks that ship. Raises UsageError.
+    """
+    return _read_task(_find(name, "task", _task_files(tasks_dir), "`blipbench list` shows them"))
+
+
+def list_tasks(tasks_dir: Path | None = None) -> list[TaskSpec]:
+    """Every task by name; one in the user's folder hides a shipped one of the same name."""
+    return [_read_task(path) for _, path in sorted(_task_files(tasks_dir).items())]
+
+
+def override_settings(task: TaskSpec, changes: Mapping[str, SettingValue | None]) -> TaskSpec:
+    """The task with some settings replaced by flags; None leaves a setting as it is.
+
+    Raises UsageError naming the flag (`k_test` is --k-test), also where the task's protocol has no such setting.
+    """
+    given = {key: value for key, value in changes.items() if value is not None}
+    for key in given:
+        if key not in type(task.settings).model_fields:
+            raise UsageError(f"{_flag(key)}: {task.name} ({task.protocol}) has no such setting")
+    try:
+        settings = type(task.settings).model_validate({**task.settings.model_dump(), **given})
+    except ValidationError as error:
+        problems = [f"{_flag(str(e['loc'][0]))} {e['input']}: {_lower_first(e['msg'])}" for e in error.errors()]
+        raise UsageError("\n".join(problems)) from error
+    return task.model_copy(update={"settings": settings})
+
+
+def load_model_config(name_or_path: str) -> ModelConfig:
+    """The sizes called `name_or_path` in configs/models, or those in that YAML file. Raises UsageError."""
+    return _read(_find(name_or_path, "model", _model_files(), "or give the path of a .yaml"), ModelConfig)
+
+
+def list_model_configs() -> list[ModelConfig]:
+    """The sizes that ship, by name."""
+    return [_read(path, ModelConfig) for _, path in sorted(_model_files().items())]
+
+
+def _task_files(tasks_dir: Path | None) -> dict[str, Path]:
+    named_by = "--tasks-dir" if tasks_dir else "BLIPBENCH_TASKS"
+    if tasks_dir is None and (from_environment := os.environ.get("BLIPBENCH_TASKS")):
+        tasks_dir = Path(from_environment).expanduser()
+    if tasks_dir is not None and not tasks_dir.is_dir():
+        raise UsageError(f"{named_by} {tasks_dir}: there is no such folder; it should hold task definitions (*.yaml)")
+    return _yaml_files(search_path(tasks_dir, "tasks"))
+
+
+def _model_files() -> dict[str, Path]:
+    return _yaml_files(search_path(None, "configs", "models"))
+
+
+def _yaml_files(folders: Sequence[Path]) -> dict[str, Path]:
+    """Name to file; the first folder that has a name wins."""
+    files: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.yaml")):
+            files.setdefault(_canonical(path.stem), path)
+    return files
+
+
+def _find(name: str, kind: str, files: Mapping[str, Path], hint: str) -> Path:
+    if name.endswith((".yaml", ".yml")) or os.sep in name:
+        if not (path := Path(name)).is_file():
+            raise UsageError(f"{name}: there is no such {kind} file")
+        return path
+    if (path_of_name := files.get(_canonical(name))) is not None:
+        return path_of_name
+    close = _did_you_mean(_canonical(name), files)
+    raise UsageError(f"unknown {kind} {name!r}{close} (known: {', '.join(sorted(files))}; {hint})")
+
+
+def _read_task(path: Path) -> TaskSpec:
+    content = _load_yaml(path)
+    protocol = content.get("protocol")
+    if protocol not in PROTOCOLS:
+        found = "missing key 'protocol'" if protocol is None else f"protocol: unknown {protocol!r}"
+        close = _did_you_mean(str(protocol), PROTOCOLS)
+        raise UsageError(f"{path}: {found}{close} (known: {', '.join(PROTOCOLS)})")
+    task = _validate(path, content, PROTOCOLS[protocol])
+    if _canonical(task.name) != _canonical(path.stem):
+        # The name decides the run folder: two files that share one would take each other's results for their own.
+        raise UsageError(f"{path}: name: {task.name!r} must be the file's own name, {path.stem!r}")
+    return task
+
+
+def _read(path: Path, model: type[_Model]) -> _Model:
+    return _validate(path, _load_yaml(path), model)
+
+
+def _load_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UsageError(f"{path}{where}: malformed YAML: {error.problem or error.context}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: expected 'key: value' lines, found {type(content).__name__}")
+    return content
+
+
+def _validate(path: Path, content: dict[str, Any], model: type[_Model]) -> _Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UsageError("\n".join(f"{path}: {_explain(e, model)}" for e in error.errors())) from error
+
+
+def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
+    *parents, last = error["loc"] or ("",)
+    under = f" under {'.'.join(map(str, parents))}" if parents else ""
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, parents)
+        close = _did_you_mean(str(last), known) or f"; known: {', '.join(known)}"
+        return f"unknown key {last!r}{under}{close}"
+    if error["type"] == "missing":
+        return f"missing key {last!r}{under}"
+    field = ".".join(map(str, error["loc"])) or "the file"
+    if error["type"] == "value_error":
+        return f"{field}: {error['msg'].removeprefix('Value error, ')}"
+    return f"{field}: {_lower_first(error['msg'])}, found {error['input']!r}"
+
+
+def _fields_at(model: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
+    """The known keys of the mapping at `parents` inside `model`."""
+    for parent in parents:
+        field = model.model_fields.get(str(parent))
+        if field is not None:  # else an index into a list, whose items are the model already reached
+            model = next(_models_in(field.annotation), model)
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _models_in(part)
+
+
+def _did_you_mean(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _canonical(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _flag(setting: str) -> str:
+    return "--" + setting.replace("_", "-")
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]

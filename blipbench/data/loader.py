@@ -1,0 +1,130 @@
+"""Decodes images in worker processes while the device computes.
+
+In go the files of each item (one for an image, one per frame for a clip), out come batches of uint8 pixels in order,
+prefetched. A file that cannot be decoded is an entry in its batch's `failures`; its neighbours are not disturbed.
+"""
+
+import dataclasses
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from blipbench.data.images import decode_image
+from blipbench.errors import BlipbenchError, DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelBatch:
+    """`pixels[i]` belongs to `sources[indices[i]]`; `failures` are the positions left out, each with the reason.
+
+    `pixels` is uint8 [n, 3, S, S], or [n, frames, 3, S, S] for clips; n is 0 when every item of the batch failed.
+    """
+
+    indices: list[int]
+    pixels: torch.Tensor
+    failures: list[tuple[int, str]]
+
+    def pin_memory(self) -> "PixelBatch":
+        """The method DataLoader calls to place a batch in page-locked memory."""
+        return dataclasses.replace(self, pixels=self.pixels.pin_memory())
+
+
+def load_pixels(
+    sources: Sequence[tuple[Path, ...]], *, image_size: int, batch_size: int, workers: int
+) -> Iterator[PixelBatch]:
+    """Batches of `batch_size` items in the order of `sources`, resized to `image_size` pixels square.
+
+    `workers` is the number of decoding processes, 0 for none. Pixels are in page-locked memory where there is CUDA.
+
+    Raises:
+        DataError: the sources differ in their number of frames (at once, before any decoding).
+        BlipbenchError: a worker process was killed or ran out of memory (while iterating).
+    """
+    frames = len(sources[0]) if sources else 1
+    for position, source in enumerate(sources):
+        if len(source) != frames:
+            raise DataError(
+                f"items differ in their number of frames: item 0 has {frames}, item {position} "
+                f"(first file {source[0] if source else 'none'}) has {len(source)}; all must have the same"
+            )
+    loader = DataLoader(
+        _Items(sources, image_size),
+        batch_size=batch_size,
+        num_workers=min(workers, -(-len(sources) // batch_size)),
+        collate_fn=_Collate((3, image_size, image_size) if frames == 1 else (frames, 3, image_size, image_size)),
+        pin_memory=torch.cuda.is_available(),
+    )
+    return _batches(loader)
+
+
+_Item: TypeAlias = tuple[int, torch.Tensor | str]  # position, pixels or the reason there are none
+
+
+@dataclasses.dataclass(frozen=True)
+class _Items(Dataset[_Item]):
+    sources: Sequence[tuple[Path, ...]]
+    image_size: int
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, position: int) -> _Item:
+        try:
+            images = [decode_image(path, self.image_size) for path in self.sources[position]]
+        except DataError as error:
+            return position, str(error)
+        return position, images[0] if len(images) == 1 else torch.stack(images)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Collate:
+    shape: tuple[int, ...]  # of one item
+
+    def __call__(self, items: Sequence[_Item]) -> PixelBatch:
+        decoded = [(position, pixels) for position, pixels in items if isinstance(pixels, torch.Tensor)]
+        failures = [(position, reason) for position, reason in items if isinstance(reason, str)]
+        if not decoded:
+            return PixelBatch([], torch.empty((0, *self.shape), dtype=torch.uint8), failures)
+        # default_collate stacks into shared memory here; left to the queue's thread, a full /dev/shm would be a hang.
+        return PixelBatch([position for position, _ in decoded], default_collate([p for _, p in decoded]), failures)
+
+
+def _batches(loader: DataLoader[_Item]) -> Iterator[PixelBatch]:
+    try:
+        yield from _start(loader)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise _worker_died(error) from error
+    except (ConnectionError, EOFError, FileNotFoundError) as error:  # a batch was ready, but its owner is gone
+        raise _worker_died(error) from error
+
+
+def _start(loader: DataLoader[_Item]) -> Iterator[PixelBatch]:
+    """Start the worker processes (to one thread each torch sets them itself) and settle who hears which signal."""
+    on_child_death = signal.getsignal(signal.SIGCHLD)
+    # The terminal sends Ctrl-C to the whole process group. The workers inherit this mask and never hear it: the parent
+    # ends them, without their tracebacks. One pressed meanwhile reaches the parent when the mask is lifted.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        batches: Iterator[PixelBatch] = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if on_child_death is not None and threading.current_thread() is threading.main_thread():
+        # Torch's handler would raise in the middle of whatever the consumer computes when a worker dies. Without it
+        # the loader's own poll (every 5 s) finds the death, and raises where it can be explained.
+        signal.signal(signal.SIGCHLD, on_child_death)
+    return batches
+
+
+def _worker_died(error: Exception) -> BlipbenchError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return BlipbenchError(
+        f"a process that decodes images died ({reason}): it was killed or ran out of memory (in a container, perhaps "
+        "out of /dev/shm); use fewer processes, or none with --workers 0"
+    )

@@ -1,0 +1,197 @@
+"""Downloads that survive interruption: one function, `fetch`, from a URL to a verified file.
+
+In: an http(s) URL, where the file belongs and, when known, its hash. Out: the path of a complete file whose SHA-256 is
+recorded beside it (`<file>.sha256`, the format of sha256sum). Until it is complete the file is `<file>.part`; what is
+in it is kept by every failure, Ctrl-C and kill, and the next call goes on from there.
+"""
+
+import fcntl
+import hashlib
+import http.client
+import os
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from blipbench.errors import DataError
+
+Progress = Callable[[int, int | None], None]  # (bytes so far, bytes in all or None)
+
+_CHUNK = 1 << 20
+_TIMEOUT = 60.0  # seconds without a byte
+_BACKOFF = (1.0, 3.0)  # seconds before another try after one that brought nothing
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept: `$BLIPBENCH_CACHE`, else ~/.cache/blipbench."""
+    chosen = os.environ.get("BLIPBENCH_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "blipbench"
+
+
+def hash_file(path: Path, algorithm: str = "sha256") -> str:
+    """The hexadecimal digest of a file, read in blocks."""
+    digest = hashlib.new(algorithm)
+    with path.open("rb") as file:
+        while block := file.read(_CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fetch(
+    url: str,
+    destination: Path,
+    *,
+    sha256: str | None = None,
+    md5: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Download `url` to `destination` unless it is there already; resume what an earlier call left.
+
+    `progress(done, total)` is called in bytes after every block. A file that is there is hashed only when a hash is
+    given. Two processes may fetch the same file: one downloads, the other waits for it.
+
+    Raises DataError naming the URL and the place to put the file by hand: refused (403), absent (404), no network, a
+    web page instead of the file, a hash that differs, no room to write.
+    """
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise DataError(f"{url}: only http and https addresses can be downloaded; {_by_hand(destination)}")
+    if not destination.exists():
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            _download(url, destination, sha256, md5, progress)
+        except OSError as error:
+            raise DataError(f"{destination}: cannot be written ({error.strerror or error}), downloading {url}") from error
+    elif (wrong := _wrong_hash(destination, sha256, md5)) is not None:
+        raise DataError(f"{destination}: {wrong}; delete it and try again to download it anew from {url}")
+    return destination
+
+
+def _download(url: str, destination: Path, sha256: str | None, md5: str | None, progress: Progress | None) -> None:
+    part = destination.with_name(destination.name + ".part")
+    validator = destination.with_name(destination.name + ".part.etag")
+    with _locked(part) as file:
+        try:
+            if destination.exists():  # another process finished it while this one waited
+                return
+            _transfer_all(url, destination, file, validator, progress)
+            os.fsync(file.fileno())
+            if (wrong := _wrong_hash(part, sha256, md5)) is not None:
+                file.truncate(0)
+                raise DataError(f"{url}: {wrong}; the download was discarded. Try again, or {_by_hand(destination)}")
+            record = destination.with_name(destination.name + ".sha256")
+            record.write_text(f"{sha256 or hash_file(part)}  {destination.name}\n")
+            os.replace(part, destination)
+        finally:
+            if destination.exists() or os.fstat(file.fileno()).st_size == 0:
+                part.unlink(missing_ok=True)
+                validator.unlink(missing_ok=True)
+
+
+def _locked(part: Path) -> BinaryIO:
+    """The part file, open for appending by this process alone."""
+    while True:
+        file = part.open("ab")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
+            return file
+        file.close()  # while this one waited, the other renamed or removed what was locked
+
+
+def _transfer_all(url: str, destination: Path, file: BinaryIO, validator: Path, progress: Progress | None) -> None:
+    """Ask again from where the connection broke, until the file is whole or several tries bring nothing."""
+    fruitless = 0
+    while True:
+        before = file.tell()
+        try:
+            total = _transfer(url, destination, file, validator, progress)
+            if total is None or file.tell() == total:
+                return
+            broken = f"the connection closed after {file.tell()} of {total} bytes"
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise DataError(_refusal(url, destination, error)) from error
+            broken = f"the server answered {error.code} {error.reason}"
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            broken = str(getattr(error, "reason", error)) or type(error).__name__
+        fruitless = 0 if file.tell() > before else fruitless + 1
+        if fruitless > len(_BACKOFF):
+            raise DataError(
+                f"{url}: cannot be downloaded ({broken}); {file.tell()} bytes are kept and the same command goes on from "
+                f"there. Without a network, {_by_hand(destination)}"
+            )
+        time.sleep(_BACKOFF[fruitless - 1] if fruitless else 0.0)
+
+
+def _transfer(url: str, destination: Path, file: BinaryIO, validator: Path, progress: Progress | None) -> int | None:
+    """One request, appended to `file`; returns the size of the whole file where the server says it.
+
+    urllib and not pooch: pooch starts a broken download anew, and the larger checkpoints are several gigabytes.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "blipbench"})
+    if file.tell() and validator.exists():
+        request.add_header("Range", f"bytes={file.tell()}-")
+        request.add_header("If-Range", validator.read_text())  # a changed file is sent whole, not glued to the old start
+    else:
+        file.truncate(0)
+    try:
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        total = _total_bytes(error.headers.get("Content-Range"))
+        if total != file.tell():  # what we hold is longer than the file: it is not this file
+            file.truncate(0)
+        return total
+    with response:
+        if response.status == 206:
+            total = _total_bytes(response.headers.get("Content-Range"))
+        else:
+            file.truncate(0)
+            length = response.headers.get("Content-Length")
+            total = int(length) if length else None
+        if response.headers.get_content_type() == "text/html" and destination.suffix not in (".html", ".htm"):
+            raise DataError(f"{url}: the server sent a web page instead of the file; {_by_hand(destination)}")
+        mark = response.headers.get("ETag") or response.headers.get("Last-Modified")
+        if mark and not mark.startswith("W/"):  # weak validators do not promise equal bytes
+            validator.write_text(mark)
+        else:
+            validator.unlink(missing_ok=True)
+        for block in _blocks(response):
+            file.write(block)
+            if progress is not None:
+                progress(file.tell(), total)
+        file.flush()
+    return total
+
+
+def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    while block := response.read(_CHUNK):
+        yield block
+
+
+def _total_bytes(content_range: str | None) -> int | None:
+    """'bytes 5-9/10' and 'bytes */10' both say 10."""
+    found = re.search(r"/(\d+)$", content_range or "")
+    return int(found.group(1)) if found else None
+
+
+def _wrong_hash(path: Path, sha256: str | None, md5: str | None) -> str | None:
+    for algorithm, expected in (("sha256", sha256), ("md5", md5)):
+        if expected is not None and (found := hash_file(path, algorithm)) != expected.lower():
+            return f"{algorithm} is {found}, expected {expected}"
+    return None
+
+
+def _refusal(url: str, destination: Path, error: urllib.error.HTTPError) -> str:
+    meaning = {401: "the host wants a login", 403: "the host refuses it", 404: "the host has no such file"}
+    said = meaning.get(error.code, "the host refuses it")
+    return f"{url}: {said} ({error.code} {error.reason}); {_by_hand(destination)}"
+
+
+def _by_hand(destination: Path) -> str:
+    return f"get the file by other means and put it at {destination}"

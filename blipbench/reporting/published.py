@@ -1,0 +1,77 @@
+"""Which published figure a result stands beside: rows of leaderboards/published.json.
+
+An official checkpoint has its own row, which configs/checkpoints.yaml names. Any other file gets the paper's row of the
+same ViT size, pre-trained on 129M images and finetuned on the task, labelled as not its own.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from blipbench.models.catalog import find_entry
+from blipbench.paths import data_file
+
+_PAPER_MODELS = {"base": "BLIP ViT-B", "large": "BLIP ViT-L"}
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedRow:
+    """Published figures of one model on one task, in the units of blipbench's own metrics.
+
+    `is_own` is false where the row belongs to another checkpoint than the one measured.
+    """
+
+    model: str
+    task: str
+    split: str
+    metrics: dict[str, float]
+    source: str
+    note: str
+    caveats: tuple[str, ...] = ()
+    is_own: bool = True
+
+    @property
+    def label(self) -> str:
+        """The row in one line: whose figures, on what, read where (the first clause of each; the row has the rest)."""
+        owner = "" if self.is_own else ", not this checkpoint but the paper's of its size"
+        about = [self.split, self.note.split(";")[0], self.source.split(",")[0]]
+        return f"{self.model}{owner} ({'; '.join(part for part in about if part)})"
+
+
+def published_row(
+    task_name: str, published_task: str | None, checkpoint_file: str | None, model_size: str | None
+) -> PublishedRow | None:
+    """The row to show beside a result, or None where none is meant for it.
+
+    `published_task` is the task's name in published.json. `checkpoint_file` is a file's name or path; a conversion that
+    kept the official name counts as the official file. `model_size` ("base", "large" or another) decides for the rest.
+    """
+    name = Path(checkpoint_file).name.removesuffix(".safetensors") if checkpoint_file else ""
+    entry = find_entry(name)
+    if entry is None:
+        return _paper_row(published_task, model_size)
+    key = entry.published.get(task_name)
+    if key is None:
+        return None
+    (row,) = (row for row in _rows() if key.picks(row))
+    caveat = entry.caveats.get(task_name)
+    return dataclasses.replace(_as_published(row), caveats=(caveat,) if caveat else ())
+
+
+def _paper_row(published_task: str | None, model_size: str | None) -> PublishedRow | None:
+    model = _PAPER_MODELS.get(model_size or "")
+    for row in _rows():
+        is_meant = (row["model"], row["task"]) == (model, published_task)
+        if is_meant and "finetuned" in row["split"] and "129M" in row["note"]:
+            return dataclasses.replace(_as_published(row), is_own=False)
+    return None
+
+
+def _as_published(row: dict[str, Any]) -> PublishedRow:
+    return PublishedRow(**{field: row[field] for field in ("model", "task", "split", "metrics", "source", "note")})
+
+
+def _rows() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(data_file("leaderboards", "published.json").read_text("utf-8"))["rows"]
+    return rows

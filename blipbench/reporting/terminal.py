@@ -1,0 +1,186 @@
+"""A result as a person reads it in a terminal: the metrics beside the published row, then where the time went.
+
+In: a result as `result.json` holds it. Out: text on stdout, which has no colour when it is piped or NO_COLOR is set,
+and folds to 80 columns where there is no terminal to ask.
+"""
+
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from blipbench.config import TaskSpec, load_task
+from blipbench.errors import UsageError
+from blipbench.reporting.published import PublishedRow, published_row
+from blipbench.results import MetricValue, Result, StageRecord
+
+_SHOWN_FAILURES = 10
+_STATUS_STYLE = {"complete": "green", "incomplete": "yellow", "suspect": "bold red"}
+
+
+def print_result(record: Mapping[str, Any], *, model_size: str | None = None, tasks_dir: Path | None = None) -> None:
+    """Print a result beside what its task and the published figures say.
+
+    `model_size` ("base" or "large") picks the paper's row for a checkpoint that is not an official file. Raises
+    pydantic's ValidationError when `record` is not a result of this schema.
+    """
+    result = Result.model_validate(record)
+    try:
+        task = load_task(result.task.name, tasks_dir)
+    except UsageError:  # a task of the user's own whose file is not at hand: its figures are in the result all the same
+        task = None
+    published = None
+    if task is not None:
+        published = published_row(task.name, task.published_task, result.model.file, model_size)
+    render_result(result, task, published, result_console())
+
+
+def result_console(stream: TextIO | None = None) -> Console:
+    """A console on stdout, or on `stream`. Nothing in a result is taken for markup: names may hold brackets."""
+    return Console(file=stream or sys.stdout, markup=False, highlight=False, emoji=False)
+
+
+def render_result(result: Result, task: TaskSpec | None, published: PublishedRow | None, console: Console) -> None:
+    """Print the whole result; without `task` its caveats and its own settings are not known."""
+    console.print()
+    _say(console, result.task.title, "bold")
+    console.print(_metrics_table(result, published))
+    for line in _caption(result):
+        _say(console, line, "dim")
+    if published is not None:
+        _say(console, f"published: {published.label}", "dim")
+        if reasons := incomparable(result, task):
+            _say(console, f"{', '.join(reasons)}: not comparable with the published row", "yellow")
+    for caveat in (*(task.caveats if task else ()), *(published.caveats if published else ())):
+        _say(console, f"note: {caveat}", "dim")
+    console.print(_timing_table(result))
+    _say(console, _footprint(result), "dim")
+    _say(console, _self_check(result), "bold red" if result.self_check.suspect else "")
+    for line in _unfinished(result):
+        _say(console, line, _STATUS_STYLE[result.status])
+
+
+def incomparable(result: Result, task: TaskSpec | None) -> list[str]:
+    """Why the figures may not be held against a published row, e.g. "limit 100 of 5,000 images"; empty if they may."""
+    reasons = []
+    if result.data.limited_from is not None:
+        reasons.append(f"limit {result.data.images:,} of {result.data.limited_from:,} images")
+    if result.units.failed:
+        reasons.append(f"{result.units.failed:,} units failed")
+    if result.task.split != "test":
+        reasons.append(f"split {result.task.split}")
+    if task is not None:
+        used = {**result.task.settings, "image_size": result.model.image_size}
+        own = {**task.settings.model_dump(), "max_words": task.data.max_words, "image_size": task.model.image_size}
+        reasons += [f"{key} {used[key]} instead of {own[key]}" for key in own if key in used and used[key] != own[key]]
+    return reasons
+
+
+def _metrics_table(result: Result, published: PublishedRow | None) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("95% interval", justify="center")
+    if published is not None:
+        table.add_column("published", justify="right")
+    for name, metric in result.metrics.items():
+        row = [name, f"{metric.value:.2f}", _interval(metric)]
+        if published is not None:
+            row.append(f"{published.metrics[name]:.1f}" if name in published.metrics else "-")
+        table.add_row(*row, style="bold" if name == result.main_metric else None)
+    return table
+
+
+def _interval(metric: MetricValue) -> str:
+    return "-" if metric.low is None or metric.high is None else f"{metric.low:.2f} .. {metric.high:.2f}"
+
+
+def _caption(result: Result) -> Iterator[str]:
+    model = result.model
+    yield f"checkpoint {model.file} (sha256 {model.sha256[:12]}), {model.parameters / 1e6:,.1f} M parameters"
+    settings = ", ".join(f"{key} {value}" for key, value in result.task.settings.items())
+    data = result.data
+    whole = f" of {data.limited_from:,}" if data.limited_from is not None else ""
+    yield f"{data.images:,}{whole} images, {data.texts:,} texts ({result.task.split}); {settings}"
+    environment = result.environment
+    processes = f", {environment.world_size} processes" if environment.world_size > 1 else ""
+    yield f"{environment.precision} on {environment.device}, {environment.threads} threads{processes}"
+
+
+def _timing_table(result: Result) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("stage")
+    for heading in ("done", "seconds", "per second", "TFLOP/s", "of peak"):
+        table.add_column(heading, justify="right")
+    peak = result.timing.peak_flops * result.environment.world_size
+    for stage in result.timing.stages:
+        table.add_row(*_stage_row(stage, peak))
+    table.add_row("all", "", f"{result.timing.total_seconds:,.1f}", "", "", "", style="dim")
+    return table
+
+
+def _stage_row(stage: StageRecord, peak: float) -> list[str]:
+    items = f"{stage.items:,} {stage.noun}"
+    if stage.reused_items:
+        items += f" (+{stage.reused_items:,} resumed)"
+    if not (stage.items and stage.seconds > 0):
+        return [stage.name, items, f"{stage.seconds:,.1f}", "-", "-", "-"]
+    rate = stage.flops / stage.seconds
+    share = f"{rate / peak:.0%}" if peak > 0 else "-"
+    return [
+        stage.name,
+        items,
+        f"{stage.seconds:,.1f}",
+        _three_digits(stage.items / stage.seconds),
+        _three_digits(rate / 1e12),
+        share,
+    ]
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _footprint(result: Result) -> str:
+    parts = [f"peak memory {result.memory.peak_rss_bytes / 2**30:.2f} GiB"]
+    if result.memory.peak_device_bytes:
+        parts.append(f"{result.memory.peak_device_bytes / 2**30:.2f} GiB on the device")
+    peak = result.timing.peak_flops / 1e12
+    return f"{', '.join(parts)}; peak is the measured matmul rate, {peak:.3g} TFLOP/s a device"
+
+
+def _self_check(result: Result) -> str:
+    check = result.self_check
+    deviation = "not a number" if check.deviation is None else f"{check.deviation:.1e}"
+    verdict = "SUSPECT, the fast scores are too far from the plain ones; " if check.suspect else ""
+    return (
+        f"{verdict}self-check: {check.pairs} pairs re-scored plainly in fp32: largest deviation {deviation} "
+        f"(bound {check.bound:.0e}), {check.ranks_changed} of {check.ranks_checked} ranks change"
+    )
+
+
+def _unfinished(result: Result) -> Iterator[str]:
+    """What failed, unit by unit; nothing for a run that did everything."""
+    units = result.units
+    if result.status != "incomplete" and not result.failures:
+        return
+    yield f"{result.status}: {units.done:,} of {units.expected:,} units done, {units.failed:,} failed"
+    for failure in result.failures[:_SHOWN_FAILURES]:
+        yield f"- {failure.stage} {failure.unit}: {failure.error}"
+    if (more := len(result.failures) - _SHOWN_FAILURES) > 0:
+        yield f"- and {more:,} more in result.json"
+
+
+def _say(console: Console, line: str, style: str = "") -> None:
+    """A paragraph in step with the tables, folded between words only: a path stays whole, to be copied."""
+    folded = textwrap.wrap(
+        line, console.width, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    for part in folded:
+        console.print(Text(part, style=style), soft_wrap=True)

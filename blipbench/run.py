@@ -1,0 +1,246 @@
+"""One benchmark run from its flags to its result: what `blipbench run` and `blipbench score` call.
+
+    task + checkpoint + data -> dataset, model -> protocol -> evaluate -> result.json
+"""
+
+import dataclasses
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from blipbench import protocols
+from blipbench.config import TaskSpec, list_model_configs
+from blipbench.data.dataset import RetrievalDataset
+from blipbench.data.karpathy import find_annotation, read_retrieval
+from blipbench.device import DEVIATION_BOUNDS, Runtime, make_runtime
+from blipbench.distributed import Ranks
+from blipbench.errors import BlipbenchError, UsageError
+from blipbench.evaluate import Evaluation, Progress, evaluate
+from blipbench.inference.blip import BlipRunner
+from blipbench.inference.peak import measure_peak
+from blipbench.journal import RunFolder
+from blipbench.metrics.metric import Metrics
+from blipbench.models.blip import BlipRetrieval
+from blipbench.models.checkpoint import Checkpoint, load_checkpoint, load_weights
+from blipbench.models.config import ModelConfig
+from blipbench.models.tokenizer import load_tokenizer
+from blipbench.results import (
+    DataRecord,
+    FailureRecord,
+    Memory,
+    MetricValue,
+    ModelRecord,
+    Result,
+    SelfCheckRecord,
+    StageRecord,
+    TaskRecord,
+    Timing,
+    UnitCounts,
+    describe_environment,
+    now,
+    read_result,
+    write_result,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """The flags of `blipbench run`, except the tasks; `out` is the folder that holds all runs."""
+
+    checkpoint: str
+    data: Path
+    out: Path
+    split: str | None = None
+    limit: int | None = None
+    device: str | None = None
+    precision: str = "fp32"
+    batch_tokens: int | None = None
+    workers: int | None = None
+    seed: int = 0
+    resume: bool = False
+    fresh: bool = False
+    stop_on_error: bool = False
+    model_config: ModelConfig | None = None
+
+
+def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progress) -> Result | None:
+    """Run one task and write its result.json; the result on rank 0, None on the others."""
+    started = time.perf_counter()
+    runtime = make_runtime(options.device, options.precision, options.batch_tokens, ranks.local_rank)
+    split = options.split or task.data.split
+    dataset = read_dataset(task, options.data, split, options.limit)
+    checkpoint = load_checkpoint(options.checkpoint, config=options.model_config, configs=list_model_configs())
+    model = build_model(task, checkpoint, runtime)
+
+    folder = RunFolder(options.out / task.name / model_name(checkpoint))
+    if ranks.is_main:
+        fingerprint = _fingerprint(task, split, options, checkpoint, dataset)
+        folder.begin(fingerprint, resume=options.resume, fresh=options.fresh)
+    ranks.from_main(None)  # no rank journals before the folder is claimed
+    peak = measure_peak(runtime)
+    protocol = protocols.build(task, model, dataset, workers_per_rank(options.workers, ranks.world_size))
+    evaluation = evaluate(
+        protocol, folder, ranks, progress, seed=options.seed, stop_on_error=options.stop_on_error
+    )
+    if not ranks.is_main:
+        return None
+    result = _result(task, split, checkpoint, dataset, runtime, ranks, evaluation, peak, options.seed, started)
+    write_result(folder.result_file, result)
+    return result
+
+
+def read_dataset(task: TaskSpec, root: Path, split: str, limit: int | None) -> RetrievalDataset:
+    annotation = find_annotation(root, annotation_of(task, split), task.name)
+    return read_retrieval(root, annotation, name=task.name, split=split, max_words=task.data.max_words, limit=limit)
+
+
+def annotation_of(task: TaskSpec, split: str) -> str:
+    """The file name of a split's annotation."""
+    for known, filename in task.data.annotations.items():
+        if known == split:
+            return filename
+    raise UsageError(f"--split {split}: {task.name} has {', '.join(task.data.annotations)}")
+
+
+def build_model(task: TaskSpec, checkpoint: Checkpoint, runtime: Runtime) -> BlipRunner:
+    """The checkpoint as a model at the task's image size."""
+    vision = checkpoint.config.vision.model_copy(update={"image_size": task.model.image_size})
+    if vision.image_size % vision.patch_size:
+        raise UsageError(
+            f"{task.name}: model.image_size: {vision.image_size} is not a multiple of the patch, {vision.patch_size}"
+        )
+    model = BlipRetrieval(checkpoint.config.model_copy(update={"vision": vision}))
+    load_weights(model, checkpoint, task.name)
+    return BlipRunner(model, load_tokenizer(checkpoint.vocab), runtime)
+
+
+def model_name(checkpoint: Checkpoint) -> str:
+    return checkpoint.path.stem if checkpoint.path.is_file() else checkpoint.path.name
+
+
+def workers_per_rank(asked: int | None, world_size: int) -> int:
+    """Decoding processes: as asked, else an even share of the cores, at most 8."""
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return min(8, cores // world_size)
+
+
+def _fingerprint(
+    task: TaskSpec, split: str, options: RunOptions, checkpoint: Checkpoint, dataset: RetrievalDataset
+) -> dict[str, Any]:
+    """What must be equal for two runs' samples to be mixed."""
+    return {
+        "task": task.name,
+        "protocol": task.protocol,
+        "split": split,
+        "settings": task.settings.model_dump(mode="json"),
+        "image_size": task.model.image_size,
+        "max_words": task.data.max_words,
+        "limit": options.limit,
+        "checkpoint_sha256": checkpoint.sha256,
+        "annotation_sha256": dataset.annotation_sha256,
+        "precision": options.precision,
+        "seed": options.seed,
+    }
+
+
+def _result(
+    task: TaskSpec,
+    split: str,
+    checkpoint: Checkpoint,
+    dataset: RetrievalDataset,
+    runtime: Runtime,
+    ranks: Ranks,
+    evaluation: Evaluation,
+    peak: float,
+    seed: int,
+    started: float,
+) -> Result:
+    self_check = _self_check(evaluation, runtime)
+    failed = len(evaluation.failures)
+    assert evaluation.metrics is not None  # rank 0 has them
+    return Result(
+        status="incomplete" if failed else "suspect" if self_check.suspect else "complete",
+        created=now(),
+        task=TaskRecord(
+            name=task.name,
+            title=task.title,
+            protocol=task.protocol,
+            split=split,
+            settings={**task.settings.model_dump(mode="json"), "max_words": task.data.max_words},
+        ),
+        main_metric=task.main_metric,
+        metrics=metric_values(evaluation.metrics),
+        data=DataRecord(
+            annotation=str(dataset.annotation),
+            annotation_sha256=dataset.annotation_sha256,
+            images=len(dataset.sources),
+            texts=len(dataset.texts),
+            limited_from=dataset.total_images if dataset.total_images > len(dataset.sources) else None,
+        ),
+        units=UnitCounts(
+            expected=evaluation.expected_units, done=evaluation.expected_units - failed, failed=failed
+        ),
+        failures=[FailureRecord(**dataclasses.asdict(failure)) for failure in evaluation.failures],
+        model=ModelRecord(
+            name=model_name(checkpoint),
+            file=checkpoint.path.name,
+            sha256=checkpoint.sha256,
+            parameters=checkpoint.num_parameters,
+            kind=checkpoint.kind,
+            image_size=task.model.image_size,
+        ),
+        self_check=self_check,
+        timing=Timing(
+            stages=[StageRecord(**dataclasses.asdict(stage)) for stage in evaluation.stages],
+            total_seconds=time.perf_counter() - started,
+            peak_flops=peak,
+        ),
+        memory=Memory(**runtime.peak_memory()),
+        environment=describe_environment(runtime, ranks.world_size),
+        seed=seed,
+    )
+
+
+def _self_check(evaluation: Evaluation, runtime: Runtime) -> SelfCheckRecord:
+    check = evaluation.self_check
+    assert check is not None  # rank 0 has it
+    bound = DEVIATION_BOUNDS[runtime.precision]
+    finite = math.isfinite(check.deviation)
+    return SelfCheckRecord(
+        pairs=check.pairs,
+        deviation=check.deviation if finite else None,
+        bound=bound,
+        ranks_changed=check.ranks_changed,
+        ranks_checked=check.ranks_checked,
+        suspect=not finite or check.deviation > bound,
+    )
+
+
+def metric_values(metrics: Metrics) -> dict[str, MetricValue]:
+    return {name: MetricValue(**dataclasses.asdict(metric)) for name, metric in metrics.values.items()}
+
+
+def rescore(folder: Path) -> Result:
+    """Metrics of a finished run, computed again from its samples, without a model; result.json gets them."""
+    path = folder / "result.json"
+    result = read_result(path)
+    samples: dict[str, pa.Table] = {}
+    for stage in protocols.STAGES[result.task.protocol]:
+        file = folder / "samples" / f"{stage}.parquet"
+        if file.exists():
+            samples[stage] = pq.read_table(file)
+    if not samples:
+        raise BlipbenchError(f"{folder / 'samples'} holds no samples; run the task again with --fresh")
+    metrics = protocols.score(result.task.protocol, samples, result.seed)
+    rescored = result.model_copy(update={"metrics": metric_values(metrics)})
+    write_result(path, rescored)
+    return rescored
+
+

@@ -1,0 +1,109 @@
+"""Loading pixels: in order, with and without worker processes, and undisturbed by bad files and killed workers."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from blipbench.data.images import decode_image
+from blipbench.data.loader import load_pixels
+from blipbench.errors import BlipbenchError, DataError
+
+
+def images(folder: Path, count: int) -> list[tuple[Path, ...]]:
+    paths = [folder / f"{number}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (20 + number, 20), (number * 5 % 256, 99, 180)).save(path)
+    return [(path,) for path in paths]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_in_order_with_the_pixels_of_their_sources(tmp_path: Path, workers: int) -> None:
+    sources = images(tmp_path, 7)
+    batches = list(load_pixels(sources, image_size=16, batch_size=3, workers=workers))
+    assert [batch.indices for batch in batches] == [[0, 1, 2], [3, 4, 5], [6]]
+    expected = torch.stack([decode_image(path, 16) for (path,) in sources])
+    assert torch.equal(torch.cat([batch.pixels for batch in batches]), expected)
+    assert expected.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_file_is_a_failure_beside_its_sound_neighbours(tmp_path: Path, workers: int) -> None:
+    sources = images(tmp_path, 4)
+    sources[1][0].write_text("no image")
+    (batch,) = load_pixels(sources, image_size=16, batch_size=4, workers=workers)
+    assert batch.indices == [0, 2, 3]
+    assert batch.pixels.shape == (3, 3, 16, 16)
+    ((position, reason),) = batch.failures
+    assert position == 1
+    assert f"{sources[1][0]}: not an image" in reason
+
+
+def test_a_batch_of_bad_files_alone_has_no_pixels(tmp_path: Path) -> None:
+    (batch,) = load_pixels([(tmp_path / "gone.jpg",)], image_size=16, batch_size=4, workers=0)
+    assert (batch.indices, batch.pixels.shape) == ([], (0, 3, 16, 16))
+
+
+def test_a_clip_is_a_stack_of_its_frames(tmp_path: Path) -> None:
+    paths = [path for (path,) in images(tmp_path, 6)]
+    (batch,) = load_pixels([tuple(paths[:3]), tuple(paths[3:])], image_size=16, batch_size=4, workers=1)
+    assert batch.pixels.shape == (2, 3, 3, 16, 16)
+    assert torch.equal(batch.pixels[1, 2], decode_image(paths[5], 16))
+
+
+def test_a_clip_with_a_bad_frame_fails_whole(tmp_path: Path) -> None:
+    paths = [path for (path,) in images(tmp_path, 4)]
+    paths[3].unlink()
+    (batch,) = load_pixels([tuple(paths[:2]), tuple(paths[2:])], image_size=16, batch_size=4, workers=0)
+    assert batch.indices == [0]
+    assert [position for position, _ in batch.failures] == [1]
+
+
+def test_clips_of_different_lengths_are_refused_before_decoding(tmp_path: Path) -> None:
+    paths = [path for (path,) in images(tmp_path, 3)]
+    with pytest.raises(DataError, match=r"item 0 has 1, item 1 \(first file .*1\.jpg\) has 2"):
+        load_pixels([(paths[0],), (paths[1], paths[2])], image_size=16, batch_size=4, workers=0)
+
+
+def test_nothing_to_load_gives_no_batches() -> None:
+    assert list(load_pixels([], image_size=16, batch_size=4, workers=2)) == []
+
+
+def test_no_more_workers_are_started_than_there_are_batches(tmp_path: Path) -> None:
+    batches = load_pixels(images(tmp_path, 3), image_size=16, batch_size=2, workers=64)
+    next(batches)
+    assert len(multiprocessing.active_children()) <= 2
+    assert len(list(batches)) == 1
+
+
+def test_workers_outlive_an_interrupt_meant_for_the_parent(tmp_path: Path) -> None:
+    batches = load_pixels(images(tmp_path, 12), image_size=16, batch_size=1, workers=2)
+    next(batches)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid or 0, signal.SIGINT)
+    assert [batch.indices for batch in batches] == [[number] for number in range(1, 12)]
+
+
+def test_a_killed_worker_is_explained_with_the_way_out(tmp_path: Path) -> None:
+    batches = load_pixels(images(tmp_path, 60), image_size=16, batch_size=1, workers=2)
+    next(batches)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid or 0, signal.SIGKILL)
+    sum(range(100_000))  # the consumer's own work is not interrupted by the death
+    with pytest.raises(BlipbenchError, match=r"died.*killed or ran out of memory.*--workers 0"):
+        list(batches)
+
+
+def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:
+    batches = load_pixels(images(tmp_path, 12), image_size=16, batch_size=1, workers=2)
+    next(batches)
+    children = multiprocessing.active_children()
+    assert children
+    del batches
+    for child in children:
+        child.join(5)
+    assert not any(child.is_alive() for child in children)

@@ -1,0 +1,121 @@
+"""`blipbench run` and `score` as a user meets them."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from command_line import blipbench, golden_arguments, result_of
+from goldens import Golden
+
+
+@pytest.mark.parametrize("k_test", [6, 12])
+def test_the_golden_metrics_come_out_of_the_command_line(golden: Golden, tmp_path: Path, k_test: int) -> None:
+    done = blipbench(*golden_arguments(tmp_path, k_test=k_test))
+    assert done.exit_code == 0, done.output
+    told = golden.json(f"retrieval_k{k_test}")
+    metrics = {name: metric["value"] for name, metric in result_of(tmp_path)["metrics"].items()}
+    assert metrics.keys() == told["metrics"].keys()
+    assert all(metrics[name] == value for name, value in told["metrics_free_of_ties"].items())
+
+
+def test_the_table_shows_metrics_intervals_stages_and_the_self_check(tmp_path: Path) -> None:
+    printed = blipbench(*golden_arguments(tmp_path)).output
+    for expected in ["txt_r1", "83.33", "img_r1", "56.67", "r_mean", "embed", "rerank", "self-check", "rank"]:
+        assert expected in printed
+
+
+def test_json_prints_the_result_on_one_line_of_stdout(tmp_path: Path) -> None:
+    done = blipbench(*golden_arguments(tmp_path), "--json")
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line) == result_of(tmp_path)
+
+
+def test_a_result_says_what_it_was_computed_from(tmp_path: Path) -> None:
+    blipbench(*golden_arguments(tmp_path))
+    result = result_of(tmp_path)
+    assert result["status"] == "complete"
+    assert len(result["model"]["sha256"]) == len(result["data"]["annotation_sha256"]) == 64
+    assert result["task"]["settings"]["k_test"] == 6
+    assert (result["data"]["images"], result["data"]["texts"]) == (12, 60)
+    assert result["units"] == {"expected": 13 + 12, "done": 25, "failed": 0}
+    assert result["self_check"]["suspect"] is False
+    assert result["environment"]["precision"] == "fp32"
+    rerank = result["timing"]["stages"][1]
+    assert rerank["noun"] == "pairs" and rerank["items"] > 0 and rerank["flops"] > 0
+
+
+def test_limit_takes_the_first_images_and_says_so(tmp_path: Path) -> None:
+    done = blipbench(*golden_arguments(tmp_path, limit=4))
+    assert done.exit_code == 0, done.output
+    data = result_of(tmp_path)["data"]
+    assert (data["images"], data["texts"], data["limited_from"]) == (4, 20, 12)
+    assert "4 of 12" in done.output
+
+
+def test_rerank_none_evaluates_itc_alone(tmp_path: Path) -> None:
+    done = blipbench(*golden_arguments(tmp_path, rerank="none"))
+    assert done.exit_code == 0, done.output
+    assert [stage["name"] for stage in result_of(tmp_path)["timing"]["stages"]] == ["embed"]
+
+
+def test_bfloat16_is_named_in_the_result_and_held_to_its_own_bound(tmp_path: Path) -> None:
+    done = blipbench(*golden_arguments(tmp_path), "--amp")
+    assert done.exit_code == 0, done.output
+    result = result_of(tmp_path)
+    assert result["environment"]["precision"] == "bf16"
+    assert 1e-5 < result["self_check"]["deviation"] < result["self_check"]["bound"]
+
+
+def test_score_recomputes_the_metrics_without_a_model(tmp_path: Path) -> None:
+    blipbench(*golden_arguments(tmp_path))
+    folder = tmp_path / "retrieval_golden" / "tiny_retrieval"
+    result = result_of(tmp_path)
+    spoilt = {**result, "metrics": {name: {**m, "value": 0.0} for name, m in result["metrics"].items()}}
+    (folder / "result.json").write_text(json.dumps(spoilt))
+    done = blipbench("score", folder)
+    assert done.exit_code == 0, done.output
+    assert result_of(tmp_path) == result
+
+
+def test_score_of_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
+    blipbench(*golden_arguments(tmp_path))
+    folder = tmp_path / "retrieval_golden" / "tiny_retrieval"
+    (folder / "result.json").unlink()
+    done = blipbench("score", folder)
+    assert done.exit_code == 1
+    assert "has not finished" in done.output and "--resume" in done.output
+
+
+def test_a_second_run_into_the_same_folder_is_refused_until_told_how(tmp_path: Path) -> None:
+    blipbench(*golden_arguments(tmp_path))
+    refused = blipbench(*golden_arguments(tmp_path))
+    assert refused.exit_code == 2
+    assert "already holds a finished run" in refused.output
+    assert blipbench(*golden_arguments(tmp_path), "--fresh").exit_code == 0
+    resumed = blipbench(*golden_arguments(tmp_path), "--resume", "--json")
+    assert [stage["items"] for stage in json.loads(resumed.stdout)["timing"]["stages"]] == [0, 0]
+
+
+@pytest.mark.parametrize("change", [{"k_test": 5}, {"precision": "bf16"}, {"limit": 3}, {"seed": 1}])
+def test_resume_under_another_setting_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    blipbench(*golden_arguments(tmp_path))
+    refused = blipbench(*golden_arguments(tmp_path, **change), "--resume")
+    assert refused.exit_code == 2
+    assert "holds another run" in refused.output and next(iter(change)).split("_")[0] in refused.output
+
+
+def test_samples_hold_every_score(tmp_path: Path) -> None:
+    blipbench(*golden_arguments(tmp_path))
+    folder = tmp_path / "retrieval_golden" / "tiny_retrieval" / "samples"
+    assert pq.read_table(folder / "embed.parquet").num_rows == 72
+    assert pq.read_table(folder / "rerank.parquet").num_rows == 12
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == ["embed.parquet", "rerank.parquet"]
+
+
+def test_several_tasks_go_on_after_one_fails(tmp_path: Path) -> None:
+    arguments = golden_arguments(tmp_path)
+    done = blipbench("run", "retrieval_shapes", *arguments[1:])
+    assert done.exit_code != 0
+    assert "1 of 2 tasks failed or are incomplete: retrieval_shapes" in done.output
+    assert result_of(tmp_path)["status"] == "complete"
