@@ -9,10 +9,9 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +19,9 @@ from blipbench import __version__
 from blipbench.cli_ckpt import ckpt
 from blipbench.cli_data import data
 from blipbench.errors import BlipbenchError, UsageError
+
+if TYPE_CHECKING:
+    from blipbench.results import Result
 
 
 class Program(click.Group):
@@ -58,22 +60,32 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one li
 
 @main.command()
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
-@click.option("--ckpt", required=True, help="A checkpoint file, a transformers folder or hub id, or an official file's name.")
-@click.option("--data", "data_dir", default="data", type=click.Path(path_type=Path), show_default=True, help="Data folder.")
+@click.option(
+    "--ckpt", required=True, help="A checkpoint file, a transformers folder or hub id, or an official file's name."
+)
+@click.option(
+    "--data", "data_dir", default="data", type=click.Path(path_type=Path), show_default=True, help="Data folder."
+)
 @click.option("--split", help="Another split than the task's own.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N images, with all their texts.")
 @click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), default="fp32", show_default=True)
 @click.option("--amp", is_flag=True, help="The same as --precision bf16.")
-@click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens in one forward pass; by default what suits the device.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes that decode images; by default one a core, at most 8.")
+@click.option(
+    "--batch-tokens", type=click.IntRange(min=1), help="Tokens in one forward pass; by default what suits the device."
+)
+@click.option(
+    "--workers", type=click.IntRange(min=0), help="Processes that decode images; by default one a core, at most 8."
+)
 @click.option("--k-test", type=int, help="Candidates per query that ITM reranks; by default the task's.")
 @click.option("--rerank", type=click.Choice(["itm", "none"]), help="none: rank by ITC similarity alone.")
 @click.option("--model", help="Sizes of the model (a name or a YAML file) where the checkpoint cannot tell them.")
 @click.option("--out", default="runs", type=click.Path(path_type=Path), show_default=True, help="Folder of all runs.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run; finished work is not done again.")
 @click.option("--fresh", is_flag=True, help="Start over, discarding what the run's folder holds.")
-@click.option("--on-error", type=click.Choice(["continue", "stop"]), help="At a unit that fails; by default stop where CI is set.")
+@click.option(
+    "--on-error", type=click.Choice(["continue", "stop"]), help="At a unit that fails; by default stop where CI is set."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals and the self-check's sample.")
 @tasks_dir_option
 @json_option
@@ -142,7 +154,7 @@ def run(
                 failed[spec.name] = error
                 continue
             if result is not None:
-                _print_result(result, as_json)
+                _print_result(result, as_json, tasks_dir)
                 if result.status != "complete":
                     failed[spec.name] = None
     except KeyboardInterrupt:
@@ -168,23 +180,24 @@ def _resume_command() -> str:
     return shlex.join([*launcher, *arguments, "--resume"])
 
 
-def _print_result(result: Any, as_json: bool) -> None:
+def _print_result(result: "Result", as_json: bool, tasks_dir: Path | None) -> None:
     from blipbench.reporting.terminal import print_result
 
     if as_json:
         click.echo(json.dumps(result.model_dump(mode="json")))
     else:
-        print_result(result.model_dump(mode="json"))
+        print_result(result, tasks_dir)
 
 
 @main.command()
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@tasks_dir_option
 @json_option
-def score(run_folder: Path, as_json: bool) -> None:
+def score(run_folder: Path, tasks_dir: Path | None, as_json: bool) -> None:
     """Compute a finished run's metrics again from its samples, without a model."""
     from blipbench.run import rescore
 
-    _print_result(rescore(run_folder), as_json)
+    _print_result(rescore(run_folder), as_json, tasks_dir)
 
 
 @main.command(name="list")
@@ -224,5 +237,7 @@ def doctor(as_json: bool) -> None:
     from blipbench import doctor as checks
 
     found = checks.diagnose()
-    click.echo(json.dumps([dataclasses.asdict(check) for check in found]) if as_json else "\n".join(checks.report_lines(found)))
+    click.echo(
+        json.dumps([dataclasses.asdict(check) for check in found]) if as_json else "\n".join(checks.report_lines(found))
+    )
     raise SystemExit(checks.exit_status(found))

@@ -3,10 +3,18 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-model_option = click.option("--model", help="Sizes of the model (a name or a YAML file) where the file cannot tell them.")
+if TYPE_CHECKING:
+    from blipbench.models.checkpoint_files import Layout
+
+model_option = click.option(
+    "--model", help="Sizes of the model (a name or a YAML file) where the file cannot tell them."
+)
+
+_LAYOUT_OF_SUFFIX: "dict[str, Layout]" = {".pth": "official", ".safetensors": "safetensors"}
 
 
 @click.group()
@@ -31,17 +39,19 @@ def inspect(file: str, model: str | None, as_json: bool) -> None:
 @ckpt.command()
 @click.argument("source", metavar="IN")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--layout", type=click.Choice(["official", "safetensors", "transformers"]), help="By default from OUT's name.")
+@click.option(
+    "--layout", type=click.Choice(["official", "safetensors", "transformers"]), help="By default from OUT's name."
+)
 @model_option
-def convert(source: str, out: Path, layout: str | None, model: str | None) -> None:
-    """Write IN in another layout: OUT.pth is official, OUT.safetensors the same names, any other OUT a transformers folder."""
+def convert(source: str, out: Path, layout: "Layout | None", model: str | None) -> None:
+    """Write IN in another layout: OUT.pth is official, OUT.safetensors likewise, any other OUT a transformers folder."""
     from blipbench.config import list_model_configs, load_model_config
     from blipbench.models.conversion import convert_checkpoint
 
     config = load_model_config(model) if model else None
-    layout = layout or {".pth": "official", ".safetensors": "safetensors"}.get(out.suffix, "transformers")
-    for line in convert_checkpoint(source, out, layout, config=config, configs=list_model_configs()):
-        click.echo(line)
+    chosen = layout or _LAYOUT_OF_SUFFIX.get(out.suffix, "transformers")
+    conversion = convert_checkpoint(source, out, chosen, config=config, configs=list_model_configs())
+    click.echo("\n".join(conversion.lines()))
 
 
 @ckpt.command()

@@ -25,8 +25,12 @@ def make() -> None:
 
 
 @make.command()
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write, new or an earlier shapes set.")
-@click.option("--images", default=200, show_default=True, type=int, help="Images of the test split; train has four times as many.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder to write, new or an earlier shapes set."
+)
+@click.option(
+    "--images", default=200, show_default=True, type=int, help="Images of the test split; train has four times as many."
+)
 @click.option("--seed", default=0, show_default=True, type=int)
 def shapes(out: Path, images: int, seed: int) -> None:
     """The shapes world: generated scenes with five captions each, in the format of COCO's retrieval files."""
@@ -46,8 +50,7 @@ def shapes(out: Path, images: int, seed: int) -> None:
 def prepare(task: str, root: Path, tasks_dir: Path | None) -> None:
     """Fetch the annotation files of TASK that are free to fetch, and say where the rest comes from."""
     from blipbench.config import load_task
-    from blipbench.data.prepare import DataSource
-    from blipbench.data.prepare import prepare as prepare_data
+    from blipbench.data.prepare import DataSource, prepare as prepare_data
 
     spec = load_task(task, tasks_dir)
     sources = [DataSource(**source.model_dump()) for source in spec.sources]
@@ -89,7 +92,6 @@ def verify(task: str, root: Path, split: str | None, deep: bool, workers: int, t
         )
     click.echo("\n".join(report.lines()))
     raise SystemExit(0 if report.ok else 1)
-
 
 
 class _ImageCounter:

@@ -1,4 +1,4 @@
-"""Ranks of an evaluation under torchrun: who am I, and the few exchanges there are. Nothing else touches torch.distributed.
+"""Ranks of an evaluation under torchrun: who am I, and the few exchanges. No other file touches torch.distributed.
 
 What ranks exchange lives on the CPU (tables of sparse scores, a few numbers), so the exchange is gloo's on any
 machine; a GPU's ranks compute on their own device and meet only here. Ranks finish a stage minutes apart, hence the

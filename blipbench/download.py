@@ -5,6 +5,7 @@ recorded beside it (`<file>.sha256`, the format of sha256sum). Until it is compl
 in it is kept by every failure, Ctrl-C and kill, and the next call goes on from there.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import http.client
@@ -65,7 +66,9 @@ def fetch(
             destination.parent.mkdir(parents=True, exist_ok=True)
             _download(url, destination, sha256, md5, progress)
         except OSError as error:
-            raise DataError(f"{destination}: cannot be written ({error.strerror or error}), downloading {url}") from error
+            raise DataError(
+                f"{destination}: cannot be written ({error.strerror or error}), downloading {url}"
+            ) from error
     elif (wrong := _wrong_hash(destination, sha256, md5)) is not None:
         raise DataError(f"{destination}: {wrong}; delete it and try again to download it anew from {url}")
     return destination
@@ -97,8 +100,9 @@ def _locked(part: Path) -> BinaryIO:
     while True:
         file = part.open("ab")
         fcntl.flock(file, fcntl.LOCK_EX)
-        if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
-            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), part.stat()):
+                return file
         file.close()  # while this one waited, the other renamed or removed what was locked
 
 
@@ -121,8 +125,8 @@ def _transfer_all(url: str, destination: Path, file: BinaryIO, validator: Path, 
         fruitless = 0 if file.tell() > before else fruitless + 1
         if fruitless > len(_BACKOFF):
             raise DataError(
-                f"{url}: cannot be downloaded ({broken}); {file.tell()} bytes are kept and the same command goes on from "
-                f"there. Without a network, {_by_hand(destination)}"
+                f"{url}: cannot be downloaded ({broken}); {file.tell()} bytes are kept and the same command goes on "
+                f"from there. Without a network, {_by_hand(destination)}"
             )
         time.sleep(_BACKOFF[fruitless - 1] if fruitless else 0.0)
 
@@ -135,7 +139,9 @@ def _transfer(url: str, destination: Path, file: BinaryIO, validator: Path, prog
     request = urllib.request.Request(url, headers={"User-Agent": "blipbench"})
     if file.tell() and validator.exists():
         request.add_header("Range", f"bytes={file.tell()}-")
-        request.add_header("If-Range", validator.read_text())  # a changed file is sent whole, not glued to the old start
+        request.add_header(
+            "If-Range", validator.read_text()
+        )  # a changed file is sent whole, not glued to the old start
     else:
         file.truncate(0)
     try:

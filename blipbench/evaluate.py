@@ -68,8 +68,8 @@ def evaluate(
         reports.append(report)
         failures += failed
         if len(table) == 0:
-            first = failed[0].error if failed else "there was nothing to do"
-            raise BlipbenchError(f"{stage.name}: no unit of {len(units)} succeeded; the first said: {first}")
+            first = f"; first: {failures[0].error}" if failures else ""
+            raise BlipbenchError(f"{stage.name}: nothing is left to score, {len(failures)} units failed{first}")
     metrics = self_check = None
     if ranks.is_main:
         for name, table in samples.items():

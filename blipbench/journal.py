@@ -99,7 +99,7 @@ class RunFolder:
 
 
 class JournalWriter:
-    """Appends one rank's samples of one stage, a part file at a time. Use as a context manager: it flushes on any exit."""
+    """Appends one rank's samples of one stage, a part file at a time. As a context manager it flushes on any exit."""
 
     def __init__(self, folder: RunFolder, stage: str, schema: pa.Schema, rank: int) -> None:
         self._folder = folder.path / "samples" / stage

@@ -19,7 +19,7 @@ from blipbench.device import Runtime
 from blipbench.errors import DataError
 from blipbench.journal import write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 Status = Literal["complete", "incomplete", "suspect"]
 
@@ -45,7 +45,10 @@ class TaskRecord(_Record):
 
 
 class ModelRecord(_Record):
+    """`size` names the sizes in configs/models: base, large, ..."""
+
     name: str
+    size: str
     file: str
     sha256: str
     parameters: int

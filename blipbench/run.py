@@ -1,6 +1,6 @@
 """One benchmark run from its flags to its result: what `blipbench run` and `blipbench score` call.
 
-    task + checkpoint + data -> dataset, model -> protocol -> evaluate -> result.json
+task + checkpoint + data -> dataset, model -> protocol -> evaluate -> result.json
 """
 
 import dataclasses
@@ -84,9 +84,7 @@ def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progre
     ranks.from_main(None)  # no rank journals before the folder is claimed
     peak = measure_peak(runtime)
     protocol = protocols.build(task, model, dataset, workers_per_rank(options.workers, ranks.world_size))
-    evaluation = evaluate(
-        protocol, folder, ranks, progress, seed=options.seed, stop_on_error=options.stop_on_error
-    )
+    evaluation = evaluate(protocol, folder, ranks, progress, seed=options.seed, stop_on_error=options.stop_on_error)
     if not ranks.is_main:
         return None
     result = _result(task, split, checkpoint, dataset, runtime, ranks, evaluation, peak, options.seed, started)
@@ -184,12 +182,11 @@ def _result(
             texts=len(dataset.texts),
             limited_from=dataset.total_images if dataset.total_images > len(dataset.sources) else None,
         ),
-        units=UnitCounts(
-            expected=evaluation.expected_units, done=evaluation.expected_units - failed, failed=failed
-        ),
+        units=UnitCounts(expected=evaluation.expected_units, done=evaluation.expected_units - failed, failed=failed),
         failures=[FailureRecord(**dataclasses.asdict(failure)) for failure in evaluation.failures],
         model=ModelRecord(
             name=model_name(checkpoint),
+            size=checkpoint.config.name,
             file=checkpoint.path.name,
             sha256=checkpoint.sha256,
             parameters=checkpoint.num_parameters,
@@ -242,5 +239,3 @@ def rescore(folder: Path) -> Result:
     rescored = result.model_copy(update={"metrics": metric_values(metrics)})
     write_result(path, rescored)
     return rescored
-
-

@@ -34,7 +34,9 @@ def data(golden: Golden, tmp_path: Path) -> Path:
 @pytest.fixture
 def run(data: Path, tmp_path: Path) -> Callable[..., Result]:
     def with_changes(*flags: str, **changes: object) -> Result:
-        return blipbench(*golden_arguments(tmp_path / "runs", **{"data": data, "on_error": "continue", **changes}), *flags)
+        return blipbench(
+            *golden_arguments(tmp_path / "runs", **{"data": data, "on_error": "continue", **changes}), *flags
+        )
 
     return with_changes
 
@@ -64,7 +66,9 @@ def test_missing_images_stop_the_run_before_it_starts(run: Callable[..., Result]
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_truncated_jpeg_fails_alone_and_the_run_is_incomplete(run: Callable[..., Result], data: Path, tmp_path: Path) -> None:
+def test_a_truncated_jpeg_fails_alone_and_the_run_is_incomplete(
+    run: Callable[..., Result], data: Path, tmp_path: Path
+) -> None:
     picture = data / "images" / "ship_002.jpg"
     picture.write_bytes(picture.read_bytes()[: picture.stat().st_size // 2])
     says(run(), 1, "ship_002.jpg", "incomplete")

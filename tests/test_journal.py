@@ -1,5 +1,6 @@
 """A run's folder: claimed once, resumed only by the same run, its parts whole or absent."""
 
+import contextlib
 import json
 import resource
 import subprocess
@@ -71,7 +72,7 @@ def test_rows_of_units_that_are_not_asked_for_are_left_out(tmp_path: Path) -> No
 
 def test_what_was_appended_survives_an_exception(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with pytest.raises(KeyboardInterrupt), JournalWriter(folder, "stage", SCHEMA, 0) as journal:
+    with contextlib.suppress(KeyboardInterrupt), JournalWriter(folder, "stage", SCHEMA, 0) as journal:
         journal.append(Sample("a", [{"value": 1}]))
         raise KeyboardInterrupt
     assert folder.read("stage", SCHEMA, ["a"]).num_rows == 1
@@ -116,7 +117,10 @@ except BlipbenchError as error:
         resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
 
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent)], capture_output=True, text=True, preexec_fn=limit_file_size
+        [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        preexec_fn=limit_file_size,
     )
     assert done.returncode == 1, done.stderr
     assert "no space is left for it" in done.stdout and "--resume" in done.stdout and str(tmp_path) in done.stdout

@@ -68,9 +68,7 @@ def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start_and_wait_for_parts(line: list[str], out: Path) -> subprocess.Popen[str]:
     """A process group of its own, running until rerank has journaled something."""
-    process = subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list((out / "retrieval_shapes" / "busy" / RERANK).glob("*.parquet")):
         assert process.poll() is None, process.communicate()[1]
@@ -106,7 +104,11 @@ def test_a_run_killed_in_rerank_goes_on_where_it_was(world: Path, whole: Path, t
     process.wait()
     folder = tmp_path / "retrieval_shapes" / "busy"
     assert not (folder / "result.json").exists()
-    kept = {row["image"]: row["itm"] for part in (folder / RERANK).glob("*.parquet") for row in pq.read_table(part).to_pylist()}
+    kept = {
+        row["image"]: row["itm"]
+        for part in (folder / RERANK).glob("*.parquet")
+        for row in pq.read_table(part).to_pylist()
+    }
 
     done = run_processes(arguments(world, tmp_path, "--resume"), resumed_by)
     assert done.returncode == 0, done.stderr

@@ -60,7 +60,7 @@ class BlipRunner:
 
     @torch.inference_mode()
     def embed_images(self, pixels: Tensor) -> tuple[npt.NDArray[np.float32], Tensor]:
-        """uint8 pixels [n, 3, S, S], or [n, frames, 3, S, S] -> embeddings [n, embed_dim], tokens [n, frames * T, width]."""
+        """uint8 [n, 3, S, S] or [n, frames, 3, S, S] -> embeddings [n, embed_dim], tokens [n, frames * T, width]."""
         frames = pixels.flatten(0, -4)  # [n * frames, 3, S, S]
         tokens = torch.cat([self._encode(batch) for batch in frames.split(self.image_batch)])
         projected = self.vision_proj(tokens[:, 0]).float().unflatten(0, (len(pixels), -1)).mean(1)
@@ -68,8 +68,7 @@ class BlipRunner:
 
     def _encode(self, pixels: Tensor) -> Tensor:
         images = normalise(pixels.to(self.runtime.device, non_blocking=True)).to(self.runtime.dtype)
-        tokens: Tensor = self.visual_encoder(images)
-        return tokens
+        return self.visual_encoder(images)
 
     @torch.inference_mode()
     def embed_texts(self, bank: TextBank, which: Indices) -> npt.NDArray[np.float32]:

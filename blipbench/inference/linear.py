@@ -41,8 +41,7 @@ class FastLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.onednn:
             activation, approximation = ("gelu", "none") if self.gelu else ("none", "")
-            out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, activation, [], approximation)
-            return out
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, activation, [], approximation)
         out = F.linear(x, self.weight, self.bias)
         return F.gelu(out) if self.gelu else out
 

@@ -32,7 +32,7 @@ def retrieval_metrics(text_rank: Ints, image_rank: Ints, image_of_text: Ints, is
     def add_direction(prefix: str, ranks: Ints, owner: Ints, counts: Floats) -> None:
         for cutoff in CUTOFFS:
             hits = (ranks < cutoff).astype(np.float64)
-            per_image = np.bincount(owner, weights=hits, minlength=images)
+            per_image: Floats = np.bincount(owner, weights=hits, minlength=images).astype(np.float64)
             drawn = 100 * bootstrap.resampled_ratio(weights, per_image, counts)
             add(f"{prefix}_r{cutoff}", float(100 * hits.sum() / len(hits)), drawn)
         add_mean(f"{prefix}_r_mean", [f"{prefix}_r{cutoff}" for cutoff in CUTOFFS])

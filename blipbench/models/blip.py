@@ -24,12 +24,11 @@ class BlipRetrieval(nn.Module):
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [n, 3, S, S], or clips [n, frames, 3, S, S], to tokens [n, frames * T, width]."""
         if pixels.ndim == 4:
-            tokens: Tensor = self.visual_encoder(pixels)
-            return tokens
+            return self.visual_encoder(pixels)
         return self.visual_encoder(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2]).flatten(1, 2)
 
     def project_images(self, image_embeds: Tensor, frames: int = 1) -> Tensor:
-        """The ITC embedding [n, embed_dim], unit norm: of a clip, the mean of its frames' *unnormalised* projections."""
+        """ITC embeddings [n, embed_dim], unit norm; a clip's is the mean of its frames' *unnormalised* projections."""
         class_tokens = image_embeds.unflatten(1, (frames, -1))[:, :, 0]  # [n, frames, width]
         return F.normalize(self.vision_proj(class_tokens).mean(1), dim=-1)
 
@@ -41,5 +40,4 @@ class BlipRetrieval(nn.Module):
     def match_logits(self, input_ids: Tensor, attention_mask: Tensor, image_embeds: Tensor) -> Tensor:
         """ITM logits [n, 2] (index 1 = match) of n pairs; texts start with [ENC], image_embeds [n, T, width]."""
         states = self.text_encoder(input_ids, attention_mask, image_embeds)
-        logits: Tensor = self.itm_head(states[:, 0])
-        return logits
+        return self.itm_head(states[:, 0])

@@ -52,7 +52,10 @@ class CatalogEntry(_Row):
 def load_catalog() -> tuple[CatalogEntry, ...]:
     """Every official file, in the order of the table."""
     table = yaml.safe_load(data_file("configs", "checkpoints.yaml").read_text(encoding="utf-8"))
-    return tuple(CatalogEntry(url=table["base_url"] + row["file"], **row) for row in table["checkpoints"])
+    folders: dict[str, str] = table["folders"]
+    return tuple(
+        CatalogEntry(url=f"{folders[row.pop('folder', 'blip')]}/{row['file']}", **row) for row in table["checkpoints"]
+    )
 
 
 def find_entry(name: str) -> CatalogEntry | None:

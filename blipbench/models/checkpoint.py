@@ -17,7 +17,7 @@ from blipbench.errors import CheckpointError, UsageError
 from blipbench.models.catalog import Kind, load_catalog
 from blipbench.models.checkpoint_files import Layout, TensorFile, locate, read_tensors
 from blipbench.models.config import ModelConfig, TextConfig
-from blipbench.models.sizes import MODULES, ignored_as, kind_of, modules_in, read_sizes, resolve_config
+from blipbench.models.sizes import KIND_MODULES, MODULES, ignored_as, kind_of, modules_in, read_sizes, resolve_config
 
 _KIND_WORDS: dict[Kind, str] = {
     "retrieval": "a retrieval checkpoint",
@@ -27,15 +27,6 @@ _KIND_WORDS: dict[Kind, str] = {
     "vqa": "a VQA checkpoint",
     "nlvr": "an NLVR checkpoint",
     "features": "a feature extractor",
-}
-_KIND_MODULES: dict[Kind, tuple[str, ...]] = {
-    "retrieval": ("visual_encoder", "text_encoder", "vision_proj", "text_proj", "itm_head"),
-    "itm": ("visual_encoder", "text_encoder", "vision_proj", "text_proj", "itm_head"),
-    "pretrain": ("visual_encoder", "text_encoder", "vision_proj", "text_proj", "itm_head", "text_decoder"),
-    "caption": ("visual_encoder", "text_decoder"),
-    "vqa": ("visual_encoder", "text_encoder", "text_decoder"),
-    "nlvr": ("visual_encoder", "text_encoder", "cls_head"),
-    "features": ("visual_encoder", "text_encoder"),
 }
 
 
@@ -67,8 +58,8 @@ def load_checkpoint(
     Sizes are read off its tensors. Head counts cannot be: they come from `config`, else from what the file states, else
     from the one of `configs` with its widths and depths, else from 64-wide heads. `progress` reports a download.
 
-    Raises CheckpointError for a file that is absent, damaged, hostile, not BLIP's, holds NaN or infinite weights, or needs
-    a vocabulary that does not lie beside it; UsageError where `config` is of another model.
+    Raises CheckpointError for a file that is absent, damaged, hostile, not BLIP's, holds NaN or infinite weights, or
+    needs a vocabulary that does not lie beside it; UsageError where `config` is of another model.
     """
     file = read_tensors(locate(source, progress))
     kind = kind_of(file.path, file.tensors)
@@ -109,8 +100,8 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint, task: str) -> None:
     unexpected = [name for name in given if name not in wanted and name.split(".")[0] not in passed_over]
     if unexpected:
         raise CheckpointError(
-            f"{checkpoint.path}: {len(unexpected)} tensors have no place in the model of {task}: {_listed(unexpected)}; "
-            f"the file is of another architecture"
+            f"{checkpoint.path}: {len(unexpected)} tensors have no place in the model of {task}: {_listed(unexpected)}"
+            f"; the file is of another architecture"
         )
     fitted: dict[str, Tensor] = {}
     for name, target in wanted.items():
@@ -119,7 +110,8 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint, task: str) -> None:
             weight = resize_position_embedding(weight, round((target.shape[1] - 1) ** 0.5))
         if weight.shape != target.shape:
             raise CheckpointError(
-                f"{checkpoint.path}: {name} has shape {list(weight.shape)}, the model of {task} needs {list(target.shape)}"
+                f"{checkpoint.path}: {name} has shape {list(weight.shape)}, "
+                f"but the model of {task} has {list(target.shape)} there"
             )
         fitted[name] = weight
     module.load_state_dict(fitted)
@@ -132,20 +124,20 @@ def resize_position_embedding(pos_embed: Tensor, grid: int) -> Tensor:
     """
     class_position, patches = pos_embed[:, :1], pos_embed[:, 1:]
     old_grid = round(patches.shape[1] ** 0.5)
-    image = patches.unflatten(1, (old_grid, old_grid)).permute(0, 3, 1, 2)  # [1, width, g, g]
+    image = patches.reshape(1, old_grid, old_grid, -1).permute(0, 3, 1, 2)  # [1, width, g, g]
     image = F.interpolate(image, size=(grid, grid), mode="bicubic", align_corners=False, antialias=False)
     return torch.cat([class_position, image.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
 def as_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors in float32; two names of one tensor stay one tensor."""
-    converted: dict[tuple[object, ...], Tensor] = {}
-    return {name: converted.setdefault(_identity(tensor), tensor.float()) for name, tensor in tensors.items()}
+    converted = {identity(tensor): tensor.float() for tensor in tensors.values()}
+    return {name: converted[identity(tensor)] for name, tensor in tensors.items()}
 
 
 def count_parameters(tensors: Iterable[Tensor]) -> int:
     """Elements in all, each tensor once however many names it has."""
-    return sum({_identity(tensor): tensor.numel() for tensor in tensors}.values())
+    return sum({identity(tensor): tensor.numel() for tensor in tensors}.values())
 
 
 def find_vocabulary(file: TensorFile, vocab_size: int) -> Path | None:
@@ -157,7 +149,8 @@ def find_vocabulary(file: TensorFile, vocab_size: int) -> Path | None:
     return path if len(entries | {"[DEC]", "[ENC]"}) == vocab_size else None
 
 
-def _identity(tensor: Tensor) -> tuple[object, ...]:
+def identity(tensor: Tensor) -> tuple[object, ...]:
+    """Equal for two tensors that are one in memory."""
     storage = tensor.untyped_storage()
     return storage.data_ptr(), storage.nbytes(), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
@@ -176,15 +169,14 @@ def _require_all(wanted: Mapping[str, Tensor], checkpoint: Checkpoint, task: str
     missing = [name for name in wanted if name not in checkpoint.state_dict]
     if not missing:
         return
-    lacking = {name.split(".")[0]: 0 for name in missing}
-    for name in missing:
-        lacking[name.split(".")[0]] += 1
+    lacking = list(dict.fromkeys(name.split(".")[0] for name in missing))
     absent = [module for module in lacking if module not in checkpoint.heads]
     official = _official_files(task, set(absent or lacking))
     if absent:
+        needed = dict.fromkeys(name.split(".")[0] for name in wanted)
         raise UsageError(
             f"{checkpoint.path} is {_KIND_WORDS[checkpoint.kind]} ({', '.join(checkpoint.heads)}; no "
-            f"{', no '.join(absent)}), but {task} needs {', '.join(sorted({name.split('.')[0] for name in wanted}))}. "
+            f"{', no '.join(absent)}), but {task} needs {', '.join(needed)}. "
             f"Official files that have them: {official}"
         )
     grouped = "; ".join(
@@ -200,7 +192,7 @@ def _official_files(task: str, modules: set[str]) -> str:
     """The official files meant for the task, else (for a task of somebody's own) those that have the modules."""
     entries = [entry for entry in load_catalog() if task in entry.tasks]
     if not entries:
-        entries = [entry for entry in load_catalog() if modules <= set(_KIND_MODULES[entry.kind])]
+        entries = [entry for entry in load_catalog() if modules <= set(KIND_MODULES[entry.kind])]
     return ", ".join(entry.file for entry in entries) or "none"
 
 

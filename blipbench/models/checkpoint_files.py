@@ -1,7 +1,7 @@
 """Reading tensors from wherever a checkpoint lies, safely and without changing them.
 
-In: a .pth, a .safetensors, a transformers folder, a hub id or the name of an official file. Out: a `TensorFile`: tensors
-under official names, exactly as stored, with the hash of the files they came from. Nothing in a file is executed.
+In: a .pth, a .safetensors, a transformers folder, a hub id or the name of an official file. Out: a `TensorFile`:
+tensors under official names, exactly as stored, with the hash of the files they came from. Nothing in a file is run.
 """
 
 import hashlib
@@ -95,7 +95,9 @@ def read_tensors(path: Path) -> TensorFile:
         tensors |= found
     digest = hash_file(files[0]) if len(files) == 1 else _hash_of_hashes(files)
     if is_transformers(set(tensors)):
-        return TensorFile(path, digest, "transformers", to_official(tensors), extras, _stated_by_transformers(config_json))
+        return TensorFile(
+            path, digest, "transformers", to_official(tensors), extras, _stated_by_transformers(config_json)
+        )
     layout: Layout = "safetensors" if files[0].suffix == ".safetensors" else "official"
     return TensorFile(path, digest, layout, tensors, extras, _stated_by_header(path, metadata))
 
@@ -129,7 +131,9 @@ def _weight_files(folder: Path) -> list[Path]:
                 raise CheckpointError(f"{index}: weight_map: expected tensor names with their files")
             files = [folder / Path(str(shard)).name for shard in sorted(set(shards.values()))]
             if absent := [file.name for file in files if not file.is_file()]:
-                raise CheckpointError(f"{folder}: {len(absent)} of {len(files)} shards are missing: {', '.join(absent)}")
+                raise CheckpointError(
+                    f"{folder}: {len(absent)} of {len(files)} shards are missing: {', '.join(absent)}"
+                )
             return files
     raise CheckpointError(f"{folder}: no model.safetensors, pytorch_model.bin or index of shards in the folder")
 
@@ -153,7 +157,7 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(file, framework="pt") as opened:
             metadata: dict[str, str] = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no dict)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: damaged or not a safetensors file ({error}); download it again") from error
     try:
@@ -170,27 +174,33 @@ def _read_torch(file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         # Only zip files can be mapped, and mapping spares reading momentum copies that nobody asks for.
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if code is not None:
-            raise CheckpointError(
-                f"{file}: holds code ({code.group(1)}), not only tensors, and was not run; where you trust it, load it "
-                f"yourself and save {{'model': state_dict}} or a .safetensors"
-            ) from error
-        raise CheckpointError(f"{file}: truncated, or not a checkpoint; download it again") from error
+        raise CheckpointError(f"{file}: {_unpickling_problem(str(error))}") from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, OSError, TypeError) as error:
-        raise CheckpointError(f"{file}: truncated, or not a checkpoint; download it again") from error
+        raise CheckpointError(f"{file}: truncated, or not a checkpoint ({error}); download it again") from error
     extras: tuple[str, ...] = ()
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         extras = tuple(str(key) for key in content if key != "model")
         content = content["model"]
     if not isinstance(content, dict) or not content:
-        raise CheckpointError(f"{file}: holds a {type(content).__name__}, expected a state dict or {{'model': state_dict}}")
+        raise CheckpointError(
+            f"{file}: holds a {type(content).__name__}, expected a state dict or {{'model': state_dict}}"
+        )
     for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+        if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise CheckpointError(
-                f"{file}: {name!r} is a {type(tensor).__name__}, expected a tensor: a state dict, bare or under 'model'"
+                f"{file}: {name!r} is a {type(tensor).__name__}, expected a dense tensor of a state dict"
             )
     return dict(content), extras
+
+
+def _unpickling_problem(reason: str) -> str:
+    """Tell a file that holds code from one that is broken."""
+    way_out = "was not run; where you trust it, load it yourself and save {'model': state_dict} or a .safetensors"
+    if (code := re.search(r"GLOBAL ([\w.]+)", reason)) is not None:
+        return f"holds code ({code.group(1)}), not only tensors, and {way_out}"
+    if "Unsupported operand" in reason:
+        return f"a pickle of another kind than torch saves, which may hold code and {way_out}"
+    return "truncated, or not a checkpoint; download it again"
 
 
 def _hash_of_hashes(files: Sequence[Path]) -> str:
@@ -214,20 +224,22 @@ def _stated_by_header(path: Path, metadata: dict[str, str]) -> Stated | None:
     try:
         return stated_by(ModelConfig.model_validate_json(metadata[CONFIG_KEY]), f"{path.name}'s header")
     except ValidationError as error:
-        raise CheckpointError(f"{path}: header {CONFIG_KEY}: not the sizes of a model ({error.errors()[0]['msg']})") from error
+        raise CheckpointError(
+            f"{path}: header {CONFIG_KEY}: not the sizes of a model ({error.errors()[0]['msg']})"
+        ) from error
 
 
 def _stated_by_transformers(config: dict[str, Any] | None) -> Stated | None:
     """The head counts of config.json; None where it leaves either out (transformers' own defaults are not BLIP's)."""
     vision, text = ((config or {}).get(part) or {} for part in ("vision_config", "text_config"))
-    heads = (vision.get("num_attention_heads"), text.get("num_attention_heads"))
-    if config is None or not all(isinstance(count, int) and count > 0 for count in heads):
+    vision_heads, text_heads = vision.get("num_attention_heads"), text.get("num_attention_heads")
+    if config is None or not isinstance(vision_heads, int) or not isinstance(text_heads, int):
         return None
     return Stated(
         by="config.json",
         name=str(config.get("_name_or_path") or "transformers"),
-        vision_heads=heads[0],
-        text_heads=heads[1],
+        vision_heads=vision_heads,
+        text_heads=text_heads,
         layer_norm_eps=float(text.get("layer_norm_eps", 1e-12)),
         embed_dim=int(config.get("image_text_hidden_size", 256)),
     )

@@ -31,8 +31,7 @@ class Residual(nn.Module):
         self.LayerNorm = nn.LayerNorm(width, eps=eps)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        out: Tensor = self.LayerNorm(self.dense(x) + residual)
-        return out
+        return self.LayerNorm(self.dense(x) + residual)
 
 
 class Attention(nn.Module):
@@ -50,8 +49,7 @@ class Attention(nn.Module):
 
         query, key, value = self.self.query(hidden), self.self.key(context), self.self.value(context)
         out = F.scaled_dot_product_attention(heads(query), heads(key), heads(value), attn_mask=mask)
-        attended: Tensor = self.output(out.transpose(1, 2).flatten(2), hidden)
-        return attended  # [batch, tokens, width]
+        return self.output(out.transpose(1, 2).flatten(2), hidden)  # [batch, tokens, width]
 
 
 class Intermediate(nn.Module):
@@ -75,8 +73,7 @@ class Layer(nn.Module):
         hidden = self.attention(hidden, hidden, mask)
         if image_embeds is not None:
             hidden = self.crossattention(hidden, image_embeds, None)
-        out: Tensor = self.output(self.intermediate(hidden), hidden)
-        return out
+        return self.output(self.intermediate(hidden), hidden)
 
 
 class Embeddings(nn.Module):
@@ -90,8 +87,9 @@ class Embeddings(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        hidden: Tensor = self.LayerNorm(self.word_embeddings(input_ids) + self.position_embeddings(positions))
-        return hidden  # [batch, tokens, width]
+        return self.LayerNorm(
+            self.word_embeddings(input_ids) + self.position_embeddings(positions)
+        )  # [batch, tokens, width]
 
 
 class Layers(nn.Module):

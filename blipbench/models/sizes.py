@@ -18,6 +18,16 @@ from blipbench.models.config import ModelConfig, TextConfig, VisionConfig
 MODULES = ("visual_encoder", "text_encoder", "vision_proj", "text_proj", "itm_head", "text_decoder", "cls_head")
 QUEUES = ("image_queue", "text_queue", "idx_queue", "ptr_queue", "queue_ptr")
 
+KIND_MODULES: dict[Kind, tuple[str, ...]] = {
+    "retrieval": ("visual_encoder", "text_encoder", "vision_proj", "text_proj", "itm_head"),
+    "itm": ("visual_encoder", "text_encoder", "vision_proj", "text_proj", "itm_head"),
+    "pretrain": ("visual_encoder", "text_encoder", "vision_proj", "text_proj", "itm_head", "text_decoder"),
+    "caption": ("visual_encoder", "text_decoder"),
+    "vqa": ("visual_encoder", "text_encoder", "text_decoder"),
+    "nlvr": ("visual_encoder", "text_encoder", "cls_head"),
+    "features": ("visual_encoder", "text_encoder"),
+}
+
 _HEAD_WIDTH = 64  # of every official model
 
 
@@ -70,16 +80,20 @@ def kind_of(path: Path, tensors: Mapping[str, Tensor]) -> Kind:
         if "text_encoder" in modules:
             return "features"
     found = ", ".join(sorted({name.split(".")[0] for name in tensors})[:8]) or "nothing"
-    raise CheckpointError(f"{path}: not a BLIP checkpoint; it should hold visual_encoder and text_encoder, found {found}")
+    raise CheckpointError(
+        f"{path}: not a BLIP checkpoint; it should hold visual_encoder and text_encoder, found {found}"
+    )
 
 
 def read_sizes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """The sizes that the tensors imply, by dotted field of `ModelConfig`; `embed_dim` only where a projection has it."""
+    """The sizes that the tensors imply, by dotted field of `ModelConfig`; `embed_dim` only if a projection has it."""
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
         if name not in tensors or tensors[name].ndim != dimensions:
             found = f"shape {list(tensors[name].shape)}" if name in tensors else "no such tensor"
-            raise CheckpointError(f"{path}: {name}: {found}, expected {dimensions} dimensions; the file is damaged or no BLIP")
+            raise CheckpointError(
+                f"{path}: {name}: {found}, expected {dimensions} dimensions; the file is damaged or no BLIP"
+            )
         return tuple(tensors[name].shape)
 
     def depth(prefix: str) -> int:
@@ -117,8 +131,8 @@ def resolve_config(
 ) -> ModelConfig:
     """The whole configuration of a checkpoint of these sizes (see the module's text for where head counts come from).
 
-    `config.vision.image_size` is not compared: position embeddings are resized. Raises UsageError where another field of
-    `config` is not the file's, CheckpointError where nothing tells the head counts.
+    `config.vision.image_size` is not compared: position embeddings are resized. Raises UsageError where another field
+    of `config` is not the file's, CheckpointError where nothing tells the head counts.
     """
     if config is not None:
         _require_agreement(path, sizes, config)
@@ -148,10 +162,12 @@ def resolve_config(
 
 
 def _require_agreement(path: Path, sizes: Mapping[str, int], config: ModelConfig) -> None:
-    flat = {**_flat(config)}
+    flat = _flat(config)
     for field, size in sizes.items():
         if field != "vision.image_size" and flat[field] != size:
-            raise UsageError(f"{path}: {field} is {size} in the file, but {flat[field]} in the model configuration {config.name!r}")
+            raise UsageError(
+                f"{path}: {field} is {size} in the file, but {flat[field]} in the model configuration {config.name!r}"
+            )
 
 
 def _flat(config: ModelConfig) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """BERT's uncased WordPiece tokenizer with BLIP's two extra tokens, [DEC] and [ENC].
 
-In: normalised text. Out: token ids from [CLS] to [SEP], unpadded; and back to text. The vocabulary is the bundled one of
-bert-base-uncased, or the vocab.txt that a checkpoint folder brings. Nothing is downloaded.
+In: normalised text. Out: token ids from [CLS] to [SEP], unpadded; and back to text. The vocabulary is the bundled one
+of bert-base-uncased, or the vocab.txt that a checkpoint folder brings. Nothing is downloaded.
 
 It is built from the parts in `tokenizers` rather than by transformers' class: in transformers 5 the constructor that
 takes a vocabulary file reads none of it and maps every word to [UNK].
@@ -64,7 +64,7 @@ class Tokenizer:
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text of `ids`, word pieces joined and the spaces around punctuation and contractions cleaned up."""
         special = self.special_ids if skip_special else frozenset()
-        tokens = (self.backend.id_to_token(i) for i in ids if i not in special)
+        tokens = [self.backend.id_to_token(i) or "[UNK]" for i in ids if i not in special]
         text = " ".join(tokens).replace(" ##", "").strip()
         for apart, joined in _CLEAN_UP:
             text = text.replace(apart, joined)
@@ -91,7 +91,9 @@ def load_tokenizer(vocab: Path | None = None) -> Tokenizer:
     backend.add_special_tokens([token for token in (*_BERT_SPECIAL, *_BLIP_SPECIAL) if token in ids])
     known = next((word for word in ids if word.isascii() and word.isalpha() and word.islower()), "a")
     if backend.encode(known, add_special_tokens=False).ids != [ids.get(known)]:
-        raise CheckpointError(f"{path}: the tokenizer built from it does not find {known!r}; is it a WordPiece vocab.txt?")
+        raise CheckpointError(
+            f"{path}: the tokenizer built from it does not find {known!r}; is it a WordPiece vocab.txt?"
+        )
     return Tokenizer(backend, len(ids), ids["[PAD]"], ids["[CLS]"], ids["[SEP]"], ids["[DEC]"], ids["[ENC]"])
 
 

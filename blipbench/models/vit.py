@@ -29,5 +29,4 @@ class ImageEncoder(VisionTransformer):
         )
 
     def forward(self, pixels: Tensor) -> Tensor:  # type: ignore[override]
-        tokens: Tensor = self.forward_features(pixels)
-        return tokens  # [batch, tokens, width]
+        return self.forward_features(pixels)  # [batch, tokens, width]

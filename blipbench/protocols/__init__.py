@@ -1,4 +1,4 @@
-"""Benchmarks: how each is run and scored. `build` binds a task's protocol to a model and data; `score` needs neither."""
+"""Benchmarks: how each is run and scored. `build` binds a protocol to a model and data; `score` needs neither."""
 
 from blipbench.config import TaskSpec
 from blipbench.data.dataset import RetrievalDataset

@@ -11,8 +11,7 @@ what they compute.
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-from typing import Protocol as TypingProtocol
+from typing import Any, Protocol as TypingProtocol
 
 import pyarrow as pa
 

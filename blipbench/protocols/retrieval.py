@@ -5,6 +5,7 @@ candidates, grouped by image). With `rerank=False` the ITC similarities alone de
 """
 
 import dataclasses
+import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 
@@ -26,6 +27,27 @@ from blipbench.protocols.retrieval_check import check_sample
 
 TEXTS_PER_UNIT = 256
 
+EMBED_ROWS = pa.schema(
+    [
+        ("kind", pa.string()),  # "image", "clip" or "text"
+        ("index", pa.int32()),  # in the data set
+        ("name", pa.string()),  # the file, or the normalised text
+        ("image", pa.int32()),  # the image that a text belongs to; of an image, itself
+        ("embedding", pa.list_(pa.float32())),
+    ]
+)
+
+RERANK_ROWS = pa.schema(
+    [
+        ("image", pa.int32()),
+        ("texts", pa.list_(pa.int32())),
+        ("itm", pa.list_(pa.float32())),  # logit of 'match'
+        ("itc", pa.list_(pa.float32())),  # similarity of the embeddings
+        ("for_image", pa.list_(pa.bool_())),  # the text is among the image's k_test best
+        ("for_text", pa.list_(pa.bool_())),  # the image is among the text's k_test best
+    ]
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Retrieval:
@@ -35,7 +57,6 @@ class Retrieval:
     dataset: RetrievalDataset
     input_ids: list[list[int]]
     stages: Sequence[Stage]
-    workers: int
 
     def score(self, samples: Samples, seed: int) -> Metrics:
         return retrieval_score.score(samples, seed)
@@ -51,8 +72,10 @@ def build_retrieval(
     input_ids = model.tokenize(dataset.texts, max_tokens)
     cache = TokenCache(model.runtime.cache_bytes if rerank else 0)
     embed = Embed(model, dataset, input_ids, cache, workers)
-    stages = [embed, Rerank(model, dataset, input_ids, cache, workers, k_test)] if rerank else [embed]
-    return Retrieval(model, dataset, input_ids, stages, workers)
+    stages: list[Stage] = [embed]
+    if rerank:
+        stages.append(Rerank(model, dataset, input_ids, cache, workers, k_test))
+    return Retrieval(model, dataset, input_ids, stages)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,15 +89,7 @@ class Embed:
     workers: int
     name: str = "embed"
     noun: str = "images and texts"
-    schema: pa.Schema = pa.schema(
-        [
-            ("kind", pa.string()),  # "image", "clip" or "text"
-            ("index", pa.int32()),  # in the data set
-            ("name", pa.string()),  # the file, or the normalised text
-            ("image", pa.int32()),  # the image that a text belongs to; of an image, itself
-            ("embedding", pa.list_(pa.float32())),
-        ]
-    )
+    schema: pa.Schema = EMBED_ROWS
 
     def units(self, earlier: Samples) -> list[Unit]:
         lengths = np.array([len(ids) for ids in self.input_ids])
@@ -140,7 +155,7 @@ class Candidates:
 
 
 def find_candidates(embeddings: retrieval_score.Embeddings, k: int, device: torch.device) -> Iterator[Candidates]:
-    """The union of both directions' top k by ITC, image by image; memory is that of the candidates, not of all pairs."""
+    """The union of both directions' top k by ITC, image by image; memory is the candidates', not all pairs'."""
     images, texts = embeddings.images.to(device), embeddings.texts.to(device)
     total = len(texts)
     of_image = top_candidates(images, texts, k)  # [images, k] texts
@@ -152,7 +167,7 @@ def find_candidates(embeddings: retrieval_score.Embeddings, k: int, device: torc
     for_image[np.searchsorted(union, asked_by_image)] = True
     for_text[np.searchsorted(union, asked_by_text)] = True
     ends = np.searchsorted(union, np.arange(len(images) + 1) * total)
-    for at, (start, end) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+    for at, (start, end) in enumerate(itertools.pairwise(ends)):
         places = union[start:end] - at * total
         itc = (embeddings.images[at] @ embeddings.texts[torch.from_numpy(places)].T).numpy()
         image = int(embeddings.image_ids[at])
@@ -171,16 +186,7 @@ class Rerank:
     k_test: int
     name: str = "rerank"
     noun: str = "pairs"
-    schema: pa.Schema = pa.schema(
-        [
-            ("image", pa.int32()),
-            ("texts", pa.list_(pa.int32())),
-            ("itm", pa.list_(pa.float32())),  # logit of 'match'
-            ("itc", pa.list_(pa.float32())),  # similarity of the embeddings
-            ("for_image", pa.list_(pa.bool_())),  # the text is among the image's k_test best
-            ("for_text", pa.list_(pa.bool_())),  # the image is among the text's k_test best
-        ]
-    )
+    schema: pa.Schema = RERANK_ROWS
 
     def units(self, earlier: Samples) -> list[Unit]:
         embeddings = retrieval_score.read_embeddings(earlier["embed"])

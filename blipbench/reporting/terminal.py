@@ -6,9 +6,9 @@ and folds to 80 columns where there is no terminal to ask.
 
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich import box
 from rich.console import Console
@@ -24,20 +24,15 @@ _SHOWN_FAILURES = 10
 _STATUS_STYLE = {"complete": "green", "incomplete": "yellow", "suspect": "bold red"}
 
 
-def print_result(record: Mapping[str, Any], *, model_size: str | None = None, tasks_dir: Path | None = None) -> None:
-    """Print a result beside what its task and the published figures say.
-
-    `model_size` ("base" or "large") picks the paper's row for a checkpoint that is not an official file. Raises
-    pydantic's ValidationError when `record` is not a result of this schema.
-    """
-    result = Result.model_validate(record)
+def print_result(result: Result, tasks_dir: Path | None = None) -> None:
+    """Print a result beside what its task and the published figures say."""
     try:
         task = load_task(result.task.name, tasks_dir)
     except UsageError:  # a task of the user's own whose file is not at hand: its figures are in the result all the same
         task = None
     published = None
     if task is not None:
-        published = published_row(task.name, task.published_task, result.model.file, model_size)
+        published = published_row(task.name, task.published_task, result.model.file, result.model.size)
     render_result(result, task, published, result_console())
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from goldens import Golden, relative_error
 
 from blipbench.data.loader import load_pixels
 from blipbench.device import make_runtime
 from blipbench.inference.blip import BlipRunner
-from goldens import Golden, relative_error
 
 TOLERANCE = 1e-5
 
@@ -21,7 +21,9 @@ def pixels_of(golden: Golden, which: list[int]) -> torch.Tensor:
 
 def golden_ids(golden: Golden) -> list[list[int]]:
     case = golden.tensors("retrieval_k6")
-    return [ids[: int(mask.sum())].tolist() for ids, mask in zip(case["input_ids"], case["attention_mask"], strict=True)]
+    return [
+        ids[: int(mask.sum())].tolist() for ids, mask in zip(case["input_ids"], case["attention_mask"], strict=True)
+    ]
 
 
 def test_image_features_equal_the_reference(golden: Golden) -> None:

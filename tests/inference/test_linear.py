@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from goldens import relative_error
 
 from blipbench.inference.linear import FastLinear, fuse, make_fast
-from goldens import relative_error
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])

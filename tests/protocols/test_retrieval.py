@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from goldens import Golden, relative_error
 
 from blipbench.data.dataset import RetrievalDataset
 from blipbench.distributed import Ranks
@@ -17,7 +18,6 @@ from blipbench.inference.blip import BlipRunner
 from blipbench.journal import RunFolder
 from blipbench.protocols.retrieval import build_retrieval
 from blipbench.protocols.retrieval_score import rank_samples, read_embeddings, read_pairs
-from goldens import Golden, relative_error
 
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def test_without_rerank_the_itc_similarity_ranks(golden: Golden, tiny_runner: Bl
     similarity = golden.tensors("retrieval_k6")["similarity_i2t"]
     evaluation, samples = run_case(golden, tiny_runner, tmp_path, "retrieval_k6", 6, rerank=False)
     owner = torch.tensor(golden.json("retrieval_k6")["txt2img"])
-    expected = (similarity.T > similarity.T.gather(1, owner[:, None])).sum(1)
+    expected = (similarity.T.gather(1, owner[:, None]) < similarity.T).sum(1)
     _, ranks = rank_samples(samples)
     assert np.array_equal(ranks.image_rank, expected.numpy())
     assert samples.keys() == {"embed"}

@@ -37,6 +37,7 @@ RECORD: dict[str, Any] = {
     "failures": [],
     "model": {
         "name": "model_base_retrieval_coco",
+        "size": "base",
         "file": "model_base_retrieval_coco.pth",
         "sha256": "0123456789abcdef" * 4,
         "parameters": 223_700_000,
@@ -227,11 +228,11 @@ def test_no_color_is_honoured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_record_is_printed_with_its_official_row(capsys: pytest.CaptureFixture[str]) -> None:
-    print_result(RECORD)
+    print_result(result_with())
     text = capsys.readouterr().out
     assert row_of(text, "txt_r1")[-1] == "81.9"
 
 
 def test_a_record_of_an_unknown_task_is_printed_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    print_result({**RECORD, "task": {**RECORD["task"], "name": "mine_elsewhere"}})
+    print_result(result_with(task={**RECORD["task"], "name": "mine_elsewhere"}))
     assert row_of(capsys.readouterr().out, "txt_r1") == ["txt_r1", "81.94", "80.90", "..", "83.00"]

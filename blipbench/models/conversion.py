@@ -1,0 +1,144 @@
+"""Writing a checkpoint in another layout: `blipbench ckpt convert`. Every tensor that is kept is kept bit for bit.
+
+In: any checkpoint that can be read, and a layout. Out: a .pth with the official names, a .safetensors with the same and
+the model's sizes in its header, or a folder that transformers' `from_pretrained` takes. Nothing half written is left.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from blipbench.download import Progress
+from blipbench.errors import CheckpointError, UsageError
+from blipbench.models.catalog import Kind
+from blipbench.models.checkpoint import find_vocabulary, identity
+from blipbench.models.checkpoint_files import CONFIG_KEY, TIED_KEY, Layout, TensorFile, locate, read_tensors
+from blipbench.models.config import ModelConfig
+from blipbench.models.layouts import to_transformers, transformers_config
+from blipbench.models.sizes import kind_of, read_sizes, resolve_config
+from blipbench.models.tokenizer import BUNDLED_VOCAB, load_tokenizer
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written, and what the layout has no place for."""
+
+    out: Path
+    layout: Layout
+    num_tensors: int
+    left_out: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The conversion as text."""
+        written = f"{self.out}: {self.num_tensors} tensors in the {self.layout} layout"
+        return [written, *(f"  left out: {name}" for name in self.left_out)]
+
+
+def convert_checkpoint(
+    source: str,
+    out: Path,
+    layout: Layout,
+    *,
+    config: ModelConfig | None = None,
+    configs: Sequence[ModelConfig] = (),
+    progress: Progress | None = None,
+) -> Conversion:
+    """Write `source` to `out` in `layout`; the other arguments are those of `load_checkpoint`.
+
+    Between official and safetensors every tensor is kept, momentum copies and queues too; transformers keeps what its
+    class has. A vocabulary of the checkpoint's own goes along. Raises UsageError for a layout that cannot hold the
+    model and a folder that is not empty, CheckpointError for a source or a target that cannot be read or written.
+    """
+    file = read_tensors(locate(source, progress))
+    kind = kind_of(file.path, file.tensors)
+    extras = tuple(f"{name} (not a tensor of the model)" for name in file.extras)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if layout == "official":
+            with _replacing(out) as temporary:
+                torch.save({"model": _compact(file.tensors)}, temporary)
+            _bring_vocabulary(file, out.parent)
+            return Conversion(out, layout, len(file.tensors), extras)
+        resolved = resolve_config(file.path, read_sizes(file.path, file.tensors), config, file.stated, configs)
+        if layout == "safetensors":
+            with _replacing(out) as temporary:
+                _write_safetensors(file.tensors, {CONFIG_KEY: resolved.model_dump_json()}, temporary)
+            _bring_vocabulary(file, out.parent)
+            return Conversion(out, layout, len(file.tensors), extras)
+        kept, left_out = to_transformers(file.tensors, kind)
+        _write_folder(file, kept, resolved, kind, out)
+        return Conversion(out, layout, len(kept), (*left_out, *extras))
+    except OSError as error:
+        raise CheckpointError(f"{out}: cannot be written ({error.strerror or error})") from error
+
+
+def _write_safetensors(tensors: Mapping[str, Tensor], header: dict[str, str], path: Path) -> None:
+    """safetensors has no tensors that share memory: the second name of one goes into the header."""
+    original: dict[tuple[object, ...], str] = {}
+    tied = {}
+    for name, tensor in tensors.items():
+        if original.setdefault(identity(tensor), name) != name:
+            tied[name] = original[identity(tensor)]
+    alone = _compact({name: tensor for name, tensor in tensors.items() if name not in tied})
+    path.touch()
+    mode = path.stat().st_mode  # safetensors would leave the file to its owner alone
+    save_file(alone, path, metadata={"format": "pt", TIED_KEY: json.dumps(tied), **header})
+    path.chmod(mode)
+
+
+def _compact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor in a storage of exactly its size, as a writer wants it; two names of one tensor stay one."""
+    copies: dict[tuple[object, ...], Tensor] = {}
+    for tensor in tensors.values():
+        whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        copies[identity(tensor)] = tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
+    return {name: copies[identity(tensor)] for name, tensor in tensors.items()}
+
+
+def _write_folder(file: TensorFile, tensors: dict[str, Tensor], config: ModelConfig, kind: Kind, out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out}: is there already; give a new folder for the transformers layout")
+    vocab = find_vocabulary(file, config.text.vocab_size) or BUNDLED_VOCAB
+    tokenizer = load_tokenizer(vocab)
+    if tokenizer.vocab_size != config.text.vocab_size:
+        raise CheckpointError(
+            f"{file.path}: it has {config.text.vocab_size} token embeddings, the bundled vocabulary "
+            f"{tokenizer.vocab_size}; put the vocab.txt it was trained with beside it, in {file.folder}"
+        )
+    mlp_width = tensors["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0]
+    settings = transformers_config(config, kind, tokenizer, mlp_width)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        _write_safetensors(tensors, {CONFIG_KEY: config.model_dump_json()}, temporary / "model.safetensors")
+        (temporary / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        shutil.copyfile(vocab, temporary / "vocab.txt")
+        os.replace(temporary, out)  # an empty folder is replaced, a full one refused above
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _bring_vocabulary(file: TensorFile, folder: Path) -> None:
+    """A checkpoint with a vocabulary of its own is of no use without it."""
+    source, target = file.folder / "vocab.txt", folder / "vocab.txt"
+    if source.is_file() and not target.exists() and source.read_bytes() != BUNDLED_VOCAB.read_bytes():
+        shutil.copyfile(source, target)
+
+
+@contextlib.contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """A temporary path beside `out` that takes its place when the block ends well and vanishes when it does not."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,175 @@
+"""Speed of ITM scoring at base size, 384 px, beside transformers' BLIP run the reference's way, in one run.
+
+`make bench` runs these. Figures are medians; shapes, dtype and threads are printed with them.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from reference_way import ReferenceWay
+
+from blipbench.config import load_model_config
+from blipbench.data.images import normalise
+from blipbench.device import make_runtime
+from blipbench.inference import flops
+from blipbench.inference.blip import BlipRunner
+from blipbench.inference.peak import measure_peak
+from blipbench.inference.similarity import top_candidates
+from blipbench.models.blip import BlipRetrieval
+from blipbench.models.checkpoint import Checkpoint, load_checkpoint, load_weights
+from blipbench.models.random_weights import write_random_checkpoint
+from blipbench.models.tokenizer import load_tokenizer
+
+pytestmark = pytest.mark.benchmark_suite
+
+TEXTS = 400  # per image: COCO's protocol has about 1,500
+BASELINE_PAIRS = 32
+IMAGES, PROTOCOL_TEXTS, K_TEST = 24, 120, 32
+
+
+def coco_like_ids(count: int, seed: int) -> list[list[int]]:
+    """Random words in texts as long as COCO's captions: 12.5 tokens in the mean with [CLS] and [SEP], at most 35."""
+    rng = np.random.default_rng(seed)
+    lengths = np.clip(np.round(rng.gamma(9.0, 5.5 / 9.0, count) + 7.0), 8, 35).astype(int)
+    return [[101, *rng.integers(1000, 30000, length - 2).tolist(), 102] for length in lengths]
+
+
+def median_seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    work()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    path = tmp_path_factory.mktemp("weights") / "base.pth"
+    write_random_checkpoint(load_model_config("base"), path, seed=0)
+    return load_checkpoint(str(path), config=load_model_config("base"))
+
+
+def make_runner(checkpoint: Checkpoint, precision: str) -> BlipRunner:
+    model = BlipRetrieval(checkpoint.config)
+    load_weights(model, checkpoint, "retrieval_coco")
+    return BlipRunner(model, load_tokenizer(None), make_runtime("cpu", precision))
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> ReferenceWay:
+    tokenizer = load_tokenizer(None)
+    return ReferenceWay(checkpoint, tmp_path_factory.mktemp("transformers"), tokenizer.pad_id, tokenizer.enc_id)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> torch.Tensor:
+    return torch.randint(0, 256, (IMAGES, 3, 384, 384), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def baseline_seconds_per_pair(reference: ReferenceWay, pictures: torch.Tensor) -> float:
+    ids, mask = reference.padded(coco_like_ids(BASELINE_PAIRS, seed=1))
+    states, _ = reference.encode_images(normalise(pictures[:1]))
+    return median_seconds(lambda: reference.match(ids, mask, states[0].repeat(len(ids), 1, 1))) / BASELINE_PAIRS
+
+
+@pytest.mark.parametrize(("precision", "wanted_ratio", "wanted_share"), [("fp32", 8, 0.8), ("bf16", 14, 0.0)])
+def test_itm_scoring(
+    benchmark: Any,
+    checkpoint: Checkpoint,
+    reference: ReferenceWay,
+    baseline_seconds_per_pair: float,
+    pictures: torch.Tensor,
+    precision: str,
+    wanted_ratio: float,
+    wanted_share: float,
+) -> None:
+    runner = make_runner(checkpoint, precision)
+    input_ids = coco_like_ids(TEXTS, seed=2)
+    lengths = np.array([len(ids) for ids in input_ids])
+    _, tokens = runner.embed_images(pictures[:1])
+    matcher = runner.matcher(input_ids)
+    benchmark.pedantic(lambda: matcher.score(tokens[0], np.arange(TEXTS)), rounds=5, warmup_rounds=1)
+    seconds = benchmark.stats.stats.median
+    needed = runner.context_flops(1) + float(runner.match_flops(lengths, 1).sum())
+    share = needed / seconds / measure_peak(runner.runtime)
+    ratio = baseline_seconds_per_pair / (seconds / TEXTS)
+    benchmark.extra_info |= {"ratio": ratio, "share_of_peak": share}
+    print(
+        f"\nITM scoring, base, 384 px, {precision}, {TEXTS} texts an image (mean {lengths.mean():.1f} tokens), "
+        f"{torch.get_num_threads()} threads: {seconds / TEXTS * 1e3:.2f} ms a pair, "
+        f"{needed / seconds / 1e9:.0f} GFLOP/s, {share:.2f} of peak; transformers in fp32 {baseline_seconds_per_pair * 1e3:.1f} ms a pair: {ratio:.1f} times"
+    )
+    assert ratio >= wanted_ratio
+    assert share >= wanted_share
+
+
+def test_small_protocol(
+    benchmark: Any, checkpoint: Checkpoint, reference: ReferenceWay, pictures: torch.Tensor
+) -> None:
+    """24 images, 120 texts, k 32: embed everything, pick candidates, rerank both directions. Same scores, one run each
+    of the baseline (minutes), the median of three of ours."""
+    runner = make_runner(checkpoint, "fp32")
+    input_ids = coco_like_ids(PROTOCOL_TEXTS, seed=3)
+
+    def ours() -> torch.Tensor:
+        return score_all(runner, pictures, input_ids)
+
+    benchmark.pedantic(ours, rounds=3, warmup_rounds=0)
+    seconds = benchmark.stats.stats.median
+    start = time.perf_counter()
+    i2t, t2i = reference.evaluate(normalise(pictures), input_ids, K_TEST)
+    baseline = time.perf_counter() - start
+    scores = ours()
+    for expected in (i2t, t2i.T):
+        candidate = expected > -100
+        deviation = float((scores[candidate] - expected[candidate]).abs().max() / expected[candidate].abs().max())
+        assert deviation < 1e-4
+    ratio = baseline / seconds
+    benchmark.extra_info["ratio"] = ratio
+    print(
+        f"\nsmall protocol, base, 384 px, fp32, {IMAGES} images, {PROTOCOL_TEXTS} texts, k {K_TEST}, "
+        f"{torch.get_num_threads()} threads: {seconds:.1f} s; "
+        f"transformers the reference's way {baseline:.1f} s: {ratio:.1f} times"
+    )
+    assert ratio >= 8
+
+
+def score_all(runner: BlipRunner, pictures: torch.Tensor, input_ids: list[list[int]]) -> torch.Tensor:
+    """Scores [images, texts] of the union of both directions' candidates, -100 elsewhere."""
+    bank = runner.bank(input_ids)
+    texts = torch.from_numpy(runner.embed_texts(bank, np.arange(len(input_ids))))
+    embeds, tokens = runner.embed_images(pictures)
+    images = torch.from_numpy(embeds)
+    asked = torch.zeros(len(images), len(texts), dtype=torch.bool)
+    asked.scatter_(1, torch.from_numpy(top_candidates(images, texts, K_TEST)).long(), True)
+    asked.T.scatter_(1, torch.from_numpy(top_candidates(texts, images, K_TEST)).long(), True)
+    scores = torch.full((len(images), len(texts)), -100.0)
+    matcher = runner.matcher(input_ids)
+    for image, row in enumerate(asked):
+        which = row.nonzero()[:, 0]
+        scores[image, which] = matcher.score(tokens[image], which.numpy()) + texts[which] @ images[image]
+    return scores
+
+
+def test_image_encoding(
+    benchmark: Any, checkpoint: Checkpoint, reference: ReferenceWay, pictures: torch.Tensor
+) -> None:
+    runner = make_runner(checkpoint, "fp32")
+    benchmark.pedantic(lambda: runner.embed_images(pictures[:4]), rounds=3, warmup_rounds=1)
+    seconds = benchmark.stats.stats.median / 4
+    baseline = median_seconds(lambda: reference.encode_images(normalise(pictures[:4]))) / 4
+    share = flops.image_flops(runner.config) / seconds / measure_peak(runner.runtime)
+    benchmark.extra_info |= {"ratio": baseline / seconds, "share_of_peak": share}
+    print(
+        f"\nimage encoding, base, 384 px, fp32, {torch.get_num_threads()} threads: {seconds * 1e3:.0f} ms an image, "
+        f"{share:.2f} of peak; transformers {baseline * 1e3:.0f} ms: {baseline / seconds:.1f} times"
+    )
+    assert baseline / seconds >= 1
