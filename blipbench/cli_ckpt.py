@@ -30,9 +30,11 @@ def inspect(file: str, model: str | None, as_json: bool) -> None:
     """What FILE is: kind, sizes, heads, parameters, hash, and which official file, if it is one."""
     from blipbench.config import list_model_configs, load_model_config
     from blipbench.models.inspection import inspect_checkpoint
+    from blipbench.reporting.progress import CountedProgress
 
     config = load_model_config(model) if model else None
-    summary = inspect_checkpoint(file, config=config, configs=list_model_configs())
+    with CountedProgress("download", "bytes") as progress:
+        summary = inspect_checkpoint(file, config=config, configs=list_model_configs(), progress=progress)
     click.echo(json.dumps(dataclasses.asdict(summary), default=str) if as_json else "\n".join(summary.lines()))
 
 
@@ -44,13 +46,16 @@ def inspect(file: str, model: str | None, as_json: bool) -> None:
 )
 @model_option
 def convert(source: str, out: Path, layout: "Layout | None", model: str | None) -> None:
-    """Write IN in another layout: OUT.pth is official, OUT.safetensors likewise, any other OUT a transformers folder."""
+    """Write IN in another layout: OUT.pth official, OUT.safetensors the same names, other OUT a transformers folder."""
     from blipbench.config import list_model_configs, load_model_config
     from blipbench.models.conversion import convert_checkpoint
+    from blipbench.reporting.progress import CountedProgress
 
     config = load_model_config(model) if model else None
     chosen = layout or _LAYOUT_OF_SUFFIX.get(out.suffix, "transformers")
-    conversion = convert_checkpoint(source, out, chosen, config=config, configs=list_model_configs())
+    configs = list_model_configs()
+    with CountedProgress("download", "bytes") as progress:
+        conversion = convert_checkpoint(source, out, chosen, config=config, configs=configs, progress=progress)
     click.echo("\n".join(conversion.lines()))
 
 
@@ -61,7 +66,9 @@ def convert(source: str, out: Path, layout: "Layout | None", model: str | None) 
 def random(model: str, out: Path, seed: int) -> None:
     """A retrieval checkpoint with random weights, to try commands and to measure speed without a download."""
     from blipbench.config import load_model_config
-    from blipbench.models.random_weights import write_random_checkpoint
+    from blipbench.models.conversion import save_checkpoint
+    from blipbench.models.random_weights import random_state_dict
 
-    write_random_checkpoint(load_model_config(model), out, seed)
+    config = load_model_config(model)
+    save_checkpoint(random_state_dict(config, seed), config, out)
     click.echo(f"{out}: random weights of size {model} (seed {seed}); recall with them is at chance")

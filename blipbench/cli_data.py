@@ -1,6 +1,5 @@
 """`blipbench data ...`: make the shapes world, say what a task's data consists of, verify that it is there."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -54,14 +53,33 @@ def prepare(task: str, root: Path, tasks_dir: Path | None) -> None:
 
     spec = load_task(task, tasks_dir)
     sources = [DataSource(**source.model_dump()) for source in spec.sources]
-    report = prepare_data(spec.name, sources, root, _say_download)
+    with _Downloads() as progress:
+        report = prepare_data(spec.name, sources, root, progress)
     click.echo("\n".join(report.lines))
     raise SystemExit(0 if report.ok else 1)
 
 
-def _say_download(file: str, done: int, total: int | None) -> None:
-    of_total = f" of {total / 1e6:.1f}" if total else ""
-    click.echo(f"\r{file}: {done / 1e6:.1f}{of_total} MB", nl=done == total, err=True)
+class _Downloads:
+    """One progress line after another, a file each."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._file: str | None = None
+
+    def __enter__(self) -> "_Downloads":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def __call__(self, file: str, done: int, total: int | None) -> None:
+        from blipbench.reporting.progress import CountedProgress
+
+        if file != self._file:
+            self._stack.close()
+            self._file = file
+            self._count = self._stack.enter_context(CountedProgress(file, "bytes"))
+        self._count(done, total)
 
 
 @data.command()
@@ -75,11 +93,12 @@ def verify(task: str, root: Path, split: str | None, deep: bool, workers: int, t
     """Check that TASK's files are all there, well-formed and readable; list everything that is not."""
     from blipbench.config import load_task
     from blipbench.data.verify import verify_retrieval
+    from blipbench.reporting.progress import CountedProgress
     from blipbench.run import annotation_of
 
     spec = load_task(task, tasks_dir)
     split = split or spec.data.split
-    with _ImageCounter() as progress:
+    with CountedProgress("verify", "images") as progress:
         report = verify_retrieval(
             root,
             annotation_of(spec, split),
@@ -92,26 +111,3 @@ def verify(task: str, root: Path, split: str | None, deep: bool, workers: int, t
         )
     click.echo("\n".join(report.lines()))
     raise SystemExit(0 if report.ok else 1)
-
-
-class _ImageCounter:
-    """A progress line for a number of images that is known only once the annotation is read."""
-
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._advance: Callable[[int], None] | None = None
-        self._done = 0
-
-    def __enter__(self) -> "_ImageCounter":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def __call__(self, done: int, total: int) -> None:
-        from blipbench.reporting.progress import stage_progress
-
-        if self._advance is None:
-            self._advance = self._stack.enter_context(stage_progress("verify", "images", total))
-        self._advance(done - self._done)
-        self._done = done

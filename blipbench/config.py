@@ -45,13 +45,15 @@ class DataSpec(_Spec):
 
 
 class SourceSpec(_Spec):
-    """One file that a task needs. `auto` files are fetched by `blipbench data prepare`, the others only named."""
+    """One file that a task needs. `auto` files are fetched by `blipbench data prepare`, the others only named;
+    without an `optional` one the task's own split still runs."""
 
     file: str
     url: str | None = None
     md5: str | None = None
     sha256: str | None = None
     auto: bool = False
+    optional: bool = False
     note: str = ""
 
 

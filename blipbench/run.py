@@ -29,6 +29,7 @@ from blipbench.models.blip import BlipRetrieval
 from blipbench.models.checkpoint import Checkpoint, load_checkpoint, load_weights
 from blipbench.models.config import ModelConfig
 from blipbench.models.tokenizer import load_tokenizer
+from blipbench.reporting.progress import CountedProgress
 from blipbench.results import (
     DataRecord,
     FailureRecord,
@@ -74,7 +75,7 @@ def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progre
     runtime = make_runtime(options.device, options.precision, options.batch_tokens, ranks.local_rank)
     split = options.split or task.data.split
     dataset = read_dataset(task, options.data, split, options.limit)
-    checkpoint = load_checkpoint(options.checkpoint, config=options.model_config, configs=list_model_configs())
+    checkpoint = _fetch_checkpoint(options, ranks)
     model = build_model(task, checkpoint, runtime)
 
     folder = RunFolder(options.out / task.name / model_name(checkpoint))
@@ -90,6 +91,13 @@ def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progre
     result = _result(task, split, checkpoint, dataset, runtime, ranks, evaluation, peak, options.seed, started)
     write_result(folder.result_file, result)
     return result
+
+
+def _fetch_checkpoint(options: RunOptions, ranks: Ranks) -> Checkpoint:
+    with CountedProgress("download", "bytes", enabled=ranks.is_main) as progress:
+        return load_checkpoint(
+            options.checkpoint, config=options.model_config, configs=list_model_configs(), progress=progress
+        )
 
 
 def read_dataset(task: TaskSpec, root: Path, split: str, limit: int | None) -> RetrievalDataset:

@@ -1,9 +1,13 @@
-"""Runs that are killed, interrupted or spread over ranks give the result of one that was not."""
+"""Runs that are killed, interrupted or spread over ranks give the result of one that was not.
+
+Every process has one thread, as torchrun's have: the number of threads alone moves float32 scores by 1e-6.
+"""
 
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +18,22 @@ from command_line import command, golden_arguments, result_of, run_processes
 
 from blipbench.data.shapes import make_shapes
 from blipbench.models.config import ModelConfig, TextConfig, VisionConfig
+from blipbench.models.conversion import save_checkpoint
 from blipbench.models.random_weights import random_state_dict
 
 RERANK = "samples/rerank"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data and a checkpoint that keep rerank busy for some ten seconds, so that it can be killed on the way."""
-    import torch
-    from safetensors.torch import save_file
-
     folder = tmp_path_factory.mktemp("world")
     make_shapes(folder / "shapes", images=40, seed=0, splits=("test",))
     config = ModelConfig(
@@ -32,12 +41,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vision=VisionConfig(width=128, depth=2, num_heads=4, image_size=96),
         text=TextConfig(width=256, depth=6, num_heads=4, intermediate_size=1024, max_positions=64),
     )
-    save_file(
-        {name: tensor.contiguous() for name, tensor in random_state_dict(config, seed=0).items()},
-        folder / "busy.safetensors",
-        metadata={"blipbench.model": config.model_dump_json()},
-    )
-    assert torch.get_num_threads() > 0
+    save_checkpoint(random_state_dict(config, seed=0), config, folder / "busy.safetensors")
     return folder
 
 
@@ -79,7 +83,7 @@ def start_and_wait_for_parts(line: list[str], out: Path) -> subprocess.Popen[str
 
 def assert_same_as_whole(out: Path, whole: Path) -> None:
     assert result(out)["metrics"] == result(whole)["metrics"]
-    assert np.abs(scores(out) - scores(whole)).max() / np.abs(scores(whole)).max() < 1e-6
+    assert np.abs(scores(out) - scores(whole)).max() / np.abs(scores(whole)).max() <= 1e-6
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

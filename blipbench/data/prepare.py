@@ -34,6 +34,7 @@ class DataSource:
     md5: str | None = None
     sha256: str | None = None
     auto: bool = False
+    optional: bool = False
     note: str = ""
 
 
@@ -74,8 +75,9 @@ def prepare(
                 state, remark = _settle_file(source, place, found, progress)
         except OSError as error:
             state, remark = "wrong", f"{error.filename or place} cannot be read: {error.strerror}"
-        lines.append(f"{state:<8}{source.file}: {remark}")
-        if state != "ok":
+        unneeded = state == "missing" and source.optional
+        lines.append(f"{'optional' if unneeded else state:<10}{source.file}: {remark}")
+        if state != "ok" and not unneeded:
             (missing if state == "missing" else wrong).append(source.file)
     return PrepareReport(lines, missing, wrong)
 

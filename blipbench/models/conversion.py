@@ -80,6 +80,24 @@ def convert_checkpoint(
         raise CheckpointError(f"{out}: cannot be written ({error.strerror or error})") from error
 
 
+def save_checkpoint(tensors: Mapping[str, Tensor], config: ModelConfig, out: Path) -> None:
+    """Write official tensors to `out`, a .pth or a .safetensors; only the latter also says the sizes.
+
+    Raises UsageError for another suffix, CheckpointError for a target that cannot be written.
+    """
+    if out.suffix not in (".pth", ".safetensors"):
+        raise UsageError(f"{out}: a checkpoint file is a .pth or a .safetensors")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _replacing(out) as temporary:
+            if out.suffix == ".pth":
+                torch.save({"model": _compact(tensors)}, temporary)
+            else:
+                _write_safetensors(tensors, {CONFIG_KEY: config.model_dump_json()}, temporary)
+    except OSError as error:
+        raise CheckpointError(f"{out}: cannot be written ({error.strerror or error})") from error
+
+
 def _write_safetensors(tensors: Mapping[str, Tensor], header: dict[str, str], path: Path) -> None:
     """safetensors has no tensors that share memory: the second name of one goes into the header."""
     original: dict[tuple[object, ...], str] = {}

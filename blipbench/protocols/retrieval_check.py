@@ -1,4 +1,4 @@
-"""A retrieval run's check of itself: a seeded sample of pairs, scored again the plain way, beside what was journaled."""
+"""A retrieval run checks itself: a seeded sample of pairs, scored again the plain way, beside what was journaled."""
 
 import dataclasses
 

@@ -43,6 +43,29 @@ def stage_progress(
     return _lines(name, noun, total, already, stream, clock, every)
 
 
+class CountedProgress(contextlib.AbstractContextManager["CountedProgress"]):
+    """A stage whose total is known only at the first call: `progress(done, total)` with running counts.
+
+    For downloads and checks, which count for themselves. `total` None means that it never becomes known.
+    """
+
+    def __init__(self, name: str, noun: str, enabled: bool = True) -> None:
+        self._name, self._noun, self._enabled = name, noun, enabled
+        self._stack = contextlib.ExitStack()
+        self._advance: Advance | None = None
+        self._done = 0
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def __call__(self, done: int, total: int | None) -> None:
+        if self._advance is None:
+            stage = stage_progress(self._name, self._noun, total or 0, enabled=self._enabled)
+            self._advance = self._stack.enter_context(stage)
+        self._advance(done - self._done)
+        self._done = done
+
+
 def _ignore(items: int) -> None:
     """The `advance` of a rank that shows nothing."""
 
