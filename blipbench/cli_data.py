@@ -93,8 +93,8 @@ def verify(task: str, root: Path, split: str | None, deep: bool, workers: int, t
     """Check that TASK's files are all there, well-formed and readable; list everything that is not."""
     from blipbench.config import load_task
     from blipbench.data.verify import verify_retrieval
+    from blipbench.recipes.recipe import annotation_of
     from blipbench.reporting.progress import CountedProgress
-    from blipbench.run import annotation_of
 
     spec = load_task(task, tasks_dir)
     split = split or spec.data.split

@@ -12,6 +12,7 @@ A part is written to a temporary name, flushed to the disk, then renamed. Every 
 import errno
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -92,10 +93,9 @@ class RunFolder:
 
     def merge(self, stage: str, table: pa.Table) -> None:
         """Replace a stage's parts by one file. Only rank 0 calls this, when all ranks are done."""
-        parts = (self.path / "samples" / stage).glob("*.parquet")
+        folder = self.path / "samples" / stage
         _write_part(self.path / "samples" / f"{stage}.parquet", table)
-        for part in parts:
-            part.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class JournalWriter:

@@ -59,8 +59,7 @@ class ModelRecord(_Record):
 class DataRecord(_Record):
     annotation: str
     annotation_sha256: str
-    images: int
-    texts: int
+    counts: dict[str, int]  # what there is of what: images, texts, questions, ...
     limited_from: int | None  # images in the annotation when --limit took fewer
 
 
@@ -96,11 +95,15 @@ class Timing(_Record):
 
 
 class SelfCheckRecord(_Record):
-    pairs: int
+    """`compared` values (`noun`) were computed again plainly; `changed` of `checked` outcomes come out otherwise."""
+
+    noun: str
+    compared: int
     deviation: float | None  # None when it is not a number, which is suspect
     bound: float
-    ranks_changed: int
-    ranks_checked: int
+    outcome: str
+    changed: int
+    checked: int
     suspect: bool
 
 
@@ -131,6 +134,7 @@ class Result(_Record):
     task: TaskRecord
     main_metric: str
     metrics: dict[str, MetricValue]
+    notes: list[str]  # what could not be computed, and the way out
     data: DataRecord
     units: UnitCounts
     failures: list[FailureRecord]

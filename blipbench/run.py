@@ -13,22 +13,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blipbench import protocols
 from blipbench.config import TaskSpec, list_model_configs
-from blipbench.data.dataset import RetrievalDataset
-from blipbench.data.karpathy import find_annotation, read_retrieval
+from blipbench.data.dataset import Dataset
 from blipbench.device import DEVIATION_BOUNDS, Runtime, make_runtime
 from blipbench.distributed import Ranks
-from blipbench.errors import BlipbenchError, UsageError
+from blipbench.errors import BlipbenchError
 from blipbench.evaluate import Evaluation, Progress, evaluate
-from blipbench.inference.blip import BlipRunner
 from blipbench.inference.peak import measure_peak
-from blipbench.journal import RunFolder
+from blipbench.journal import RunFolder, write_json
 from blipbench.metrics.metric import Metrics
-from blipbench.models.blip import BlipRetrieval
-from blipbench.models.checkpoint import Checkpoint, load_checkpoint, load_weights
+from blipbench.models.checkpoint import Checkpoint, load_checkpoint
 from blipbench.models.config import ModelConfig
-from blipbench.models.tokenizer import load_tokenizer
+from blipbench.recipes import RECIPES
 from blipbench.reporting.progress import CountedProgress
 from blipbench.results import (
     DataRecord,
@@ -74,9 +70,10 @@ def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progre
     started = time.perf_counter()
     runtime = make_runtime(options.device, options.precision, options.batch_tokens, ranks.local_rank)
     split = options.split or task.data.split
-    dataset = read_dataset(task, options.data, split, options.limit)
+    recipe = RECIPES[task.protocol]
+    dataset = recipe.read(task, options.data, split, options.limit)
     checkpoint = _fetch_checkpoint(options, ranks)
-    model = build_model(task, checkpoint, runtime)
+    model = recipe.load(task, checkpoint, runtime)
 
     folder = RunFolder(options.out / task.name / model_name(checkpoint))
     if ranks.is_main:
@@ -84,13 +81,20 @@ def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progre
         folder.begin(fingerprint, resume=options.resume, fresh=options.fresh)
     ranks.from_main(None)  # no rank journals before the folder is claimed
     peak = measure_peak(runtime)
-    protocol = protocols.build(task, model, dataset, workers_per_rank(options.workers, ranks.world_size))
+    protocol = recipe.build(task, model, dataset, workers_per_rank(options.workers, ranks.world_size))
     evaluation = evaluate(protocol, folder, ranks, progress, seed=options.seed, stop_on_error=options.stop_on_error)
     if not ranks.is_main:
         return None
     result = _result(task, split, checkpoint, dataset, runtime, ranks, evaluation, peak, options.seed, started)
-    write_result(folder.result_file, result)
+    _write(folder.path, result, evaluation.metrics)
     return result
+
+
+def _write(folder: Path, result: Result, metrics: Metrics | None) -> None:
+    """The files for a benchmark's server, then the result: where it is, all is."""
+    for name, content in (metrics.exports if metrics else {}).items():
+        write_json(folder / name, content)
+    write_result(folder / "result.json", result)
 
 
 def _fetch_checkpoint(options: RunOptions, ranks: Ranks) -> Checkpoint:
@@ -98,31 +102,6 @@ def _fetch_checkpoint(options: RunOptions, ranks: Ranks) -> Checkpoint:
         return load_checkpoint(
             options.checkpoint, config=options.model_config, configs=list_model_configs(), progress=progress
         )
-
-
-def read_dataset(task: TaskSpec, root: Path, split: str, limit: int | None) -> RetrievalDataset:
-    annotation = find_annotation(root, annotation_of(task, split), task.name)
-    return read_retrieval(root, annotation, name=task.name, split=split, max_words=task.data.max_words, limit=limit)
-
-
-def annotation_of(task: TaskSpec, split: str) -> str:
-    """The file name of a split's annotation."""
-    for known, filename in task.data.annotations.items():
-        if known == split:
-            return filename
-    raise UsageError(f"--split {split}: {task.name} has {', '.join(task.data.annotations)}")
-
-
-def build_model(task: TaskSpec, checkpoint: Checkpoint, runtime: Runtime) -> BlipRunner:
-    """The checkpoint as a model at the task's image size."""
-    vision = checkpoint.config.vision.model_copy(update={"image_size": task.model.image_size})
-    if vision.image_size % vision.patch_size:
-        raise UsageError(
-            f"{task.name}: model.image_size: {vision.image_size} is not a multiple of the patch, {vision.patch_size}"
-        )
-    model = BlipRetrieval(checkpoint.config.model_copy(update={"vision": vision}))
-    load_weights(model, checkpoint, task.name)
-    return BlipRunner(model, load_tokenizer(checkpoint.vocab), runtime)
 
 
 def model_name(checkpoint: Checkpoint) -> str:
@@ -138,7 +117,7 @@ def workers_per_rank(asked: int | None, world_size: int) -> int:
 
 
 def _fingerprint(
-    task: TaskSpec, split: str, options: RunOptions, checkpoint: Checkpoint, dataset: RetrievalDataset
+    task: TaskSpec, split: str, options: RunOptions, checkpoint: Checkpoint, dataset: Dataset
 ) -> dict[str, Any]:
     """What must be equal for two runs' samples to be mixed."""
     return {
@@ -160,7 +139,7 @@ def _result(
     task: TaskSpec,
     split: str,
     checkpoint: Checkpoint,
-    dataset: RetrievalDataset,
+    dataset: Dataset,
     runtime: Runtime,
     ranks: Ranks,
     evaluation: Evaluation,
@@ -183,12 +162,12 @@ def _result(
         ),
         main_metric=task.main_metric,
         metrics=metric_values(evaluation.metrics),
+        notes=list(evaluation.metrics.notes),
         data=DataRecord(
             annotation=str(dataset.annotation),
             annotation_sha256=dataset.annotation_sha256,
-            images=len(dataset.sources),
-            texts=len(dataset.texts),
-            limited_from=dataset.total_images if dataset.total_images > len(dataset.sources) else None,
+            counts=dataset.counts,
+            limited_from=dataset.limited_from,
         ),
         units=UnitCounts(expected=evaluation.expected_units, done=evaluation.expected_units - failed, failed=failed),
         failures=[FailureRecord(**dataclasses.asdict(failure)) for failure in evaluation.failures],
@@ -219,11 +198,13 @@ def _self_check(evaluation: Evaluation, runtime: Runtime) -> SelfCheckRecord:
     bound = DEVIATION_BOUNDS[runtime.precision]
     finite = math.isfinite(check.deviation)
     return SelfCheckRecord(
-        pairs=check.pairs,
+        noun=check.noun,
+        compared=check.compared,
         deviation=check.deviation if finite else None,
         bound=bound,
-        ranks_changed=check.ranks_changed,
-        ranks_checked=check.ranks_checked,
+        outcome=check.outcome,
+        changed=check.changed,
+        checked=check.checked,
         suspect=not finite or check.deviation > bound,
     )
 
@@ -236,14 +217,15 @@ def rescore(folder: Path) -> Result:
     """Metrics of a finished run, computed again from its samples, without a model; result.json gets them."""
     path = folder / "result.json"
     result = read_result(path)
+    recipe = RECIPES[result.task.protocol]
     samples: dict[str, pa.Table] = {}
-    for stage in protocols.STAGES[result.task.protocol]:
+    for stage in recipe.stages:
         file = folder / "samples" / f"{stage}.parquet"
         if file.exists():
             samples[stage] = pq.read_table(file)
     if not samples:
         raise BlipbenchError(f"{folder / 'samples'} holds no samples; run the task again with --fresh")
-    metrics = protocols.score(result.task.protocol, samples, result.seed)
-    rescored = result.model_copy(update={"metrics": metric_values(metrics)})
-    write_result(path, rescored)
+    metrics = recipe.score(samples, result.seed)
+    rescored = result.model_copy(update={"metrics": metric_values(metrics), "notes": list(metrics.notes)})
+    _write(folder, rescored, metrics)
     return rescored

@@ -37,7 +37,7 @@ def test_a_result_says_what_it_was_computed_from(tmp_path: Path) -> None:
     assert result["status"] == "complete"
     assert len(result["model"]["sha256"]) == len(result["data"]["annotation_sha256"]) == 64
     assert result["task"]["settings"]["k_test"] == 6
-    assert (result["data"]["images"], result["data"]["texts"]) == (12, 60)
+    assert result["data"]["counts"] == {"images": 12, "texts": 60}
     assert result["units"] == {"expected": 13 + 12, "done": 25, "failed": 0}
     assert result["self_check"]["suspect"] is False
     assert result["environment"]["precision"] == "fp32"
@@ -49,8 +49,8 @@ def test_limit_takes_the_first_images_and_says_so(tmp_path: Path) -> None:
     done = blipbench(*golden_arguments(tmp_path, limit=4))
     assert done.exit_code == 0, done.output
     data = result_of(tmp_path)["data"]
-    assert (data["images"], data["texts"], data["limited_from"]) == (4, 20, 12)
-    assert "4 of 12" in done.output
+    assert (data["counts"], data["limited_from"]) == ({"images": 4, "texts": 20}, 12)
+    assert "limited to 4 of 12" in done.output
 
 
 def test_rerank_none_evaluates_itc_alone(tmp_path: Path) -> None:

@@ -1,10 +1,33 @@
-"""What a reader returns and a protocol consumes: the records of one split, before any pixel is decoded."""
+"""What a reader returns and a protocol consumes: the records of one split, before any pixel is decoded.
+
+`Dataset` is what every kind says of itself, for the result; each protocol's data set has its own fields beside.
+"""
 
 import dataclasses
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+
+class Dataset(Protocol):
+    """`limited_from` is the number of images in the whole annotation when --limit took fewer, else None."""
+
+    @property
+    def split(self) -> str: ...
+
+    @property
+    def annotation(self) -> Path: ...
+
+    @property
+    def annotation_sha256(self) -> str: ...
+
+    @property
+    def counts(self) -> dict[str, int]: ...
+
+    @property
+    def limited_from(self) -> int | None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,3 +49,11 @@ class RetrievalDataset:
     image_of_text: npt.NDArray[np.int32]  # [texts]
     total_images: int  # before --limit
     is_video: bool = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"clips" if self.is_video else "images": len(self.sources), "texts": len(self.texts)}
+
+    @property
+    def limited_from(self) -> int | None:
+        return self.total_images if self.total_images > len(self.sources) else None

@@ -18,10 +18,11 @@ from torch import Tensor
 from blipbench.data.images import normalise
 from blipbench.device import Runtime
 from blipbench.inference import flops
-from blipbench.inference.linear import fuse, make_fast
+from blipbench.inference.linear import fuse
 from blipbench.inference.matching import Matcher
 from blipbench.inference.packing import Indices, TextBank
 from blipbench.inference.text import PackedTextEncoder
+from blipbench.inference.vision import FastImageEncoder
 from blipbench.models.blip import BlipRetrieval
 from blipbench.models.tokenizer import Tokenizer
 
@@ -39,17 +40,7 @@ class BlipRunner:
         self.text_proj = fuse(fast.text_proj)
         self.itm_head = fast.itm_head
         self.vision_proj = fuse(fast.vision_proj)
-        self.visual_encoder = fast.visual_encoder
-        make_fast(self.visual_encoder)
-
-    @property
-    def image_size(self) -> int:
-        return self.config.vision.image_size
-
-    @property
-    def image_batch(self) -> int:
-        """Images in one forward of the ViT."""
-        return max(1, self.runtime.batch_tokens // self.config.vision.num_tokens)
+        self.vision = FastImageEncoder(fast.visual_encoder, self.config.vision, runtime)
 
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
         """Token ids of each text, [CLS] first, [SEP] last, no padding."""
@@ -60,15 +51,14 @@ class BlipRunner:
 
     @torch.inference_mode()
     def embed_images(self, pixels: Tensor) -> tuple[npt.NDArray[np.float32], Tensor]:
-        """uint8 [n, 3, S, S] or [n, frames, 3, S, S] -> embeddings [n, embed_dim], tokens [n, frames * T, width]."""
-        frames = pixels.flatten(0, -4)  # [n * frames, 3, S, S]
-        tokens = torch.cat([self._encode(batch) for batch in frames.split(self.image_batch)])
-        projected = self.vision_proj(tokens[:, 0]).float().unflatten(0, (len(pixels), -1)).mean(1)
-        return F.normalize(projected, dim=-1).cpu().numpy(), tokens.unflatten(0, (len(pixels), -1)).flatten(1, 2)
+        """uint8 [n, 3, S, S] or [n, frames, 3, S, S] -> embeddings [n, embed_dim], tokens [n, frames * T, width].
 
-    def _encode(self, pixels: Tensor) -> Tensor:
-        images = normalise(pixels.to(self.runtime.device, non_blocking=True)).to(self.runtime.dtype)
-        return self.visual_encoder(images)
+        A clip's embedding is that of the mean of its frames' projections.
+        """
+        clips = pixels if pixels.ndim == 5 else pixels[:, None]
+        tokens = self.vision.encode(clips)  # [n, frames, T, width]
+        projected = self.vision_proj(tokens[:, :, 0].flatten(0, 1)).float().unflatten(0, tokens.shape[:2]).mean(1)
+        return F.normalize(projected, dim=-1).cpu().numpy(), tokens.flatten(1, 2)
 
     @torch.inference_mode()
     def embed_texts(self, bank: TextBank, which: Indices) -> npt.NDArray[np.float32]:
@@ -88,16 +78,16 @@ class BlipRunner:
         return Matcher(self.text_encoder, self.itm_head, bank, runtime.batch_tokens, runtime.cache_bytes)
 
     def image_flops(self, frames: int) -> float:
-        return frames * flops.image_flops(self.config)
+        return frames * self.vision.flops
 
     def text_flops(self, lengths: npt.ArrayLike) -> npt.NDArray[np.float64]:
         return flops.text_flops(self.config, lengths)
 
     def match_flops(self, lengths: npt.ArrayLike, frames: int) -> npt.NDArray[np.float64]:
-        return flops.match_flops(self.config, lengths, frames * self.config.vision.num_tokens)
+        return flops.match_flops(self.config, lengths, frames * self.vision.num_tokens)
 
     def context_flops(self, frames: int) -> float:
-        return flops.context_flops(self.config, frames * self.config.vision.num_tokens)
+        return flops.context_flops(self.config, frames * self.vision.num_tokens)
 
     @torch.inference_mode()
     def plain_scores(self, pixels: Tensor, input_ids: list[list[int]]) -> tuple[Tensor, Tensor]:

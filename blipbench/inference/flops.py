@@ -7,18 +7,17 @@ text layer. These numbers balance units over ranks and give the share of peak, s
 import numpy as np
 import numpy.typing as npt
 
-from blipbench.models.config import ModelConfig
+from blipbench.models.config import ModelConfig, VisionConfig
 
 Floats = npt.NDArray[np.float64]
 
 
-def image_flops(config: ModelConfig) -> float:
+def image_flops(config: VisionConfig) -> float:
     """The ViT over one image or frame."""
-    v = config.vision
-    patches, tokens = v.num_tokens - 1, v.num_tokens
-    embed = 2 * patches * 3 * v.patch_size**2 * v.width
-    block = 2 * tokens * 12 * v.width**2 + 4 * tokens**2 * v.width
-    return float(embed + v.depth * block)
+    patches, tokens = config.num_tokens - 1, config.num_tokens
+    embed = 2 * patches * 3 * config.patch_size**2 * config.width
+    block = 2 * tokens * 12 * config.width**2 + 4 * tokens**2 * config.width
+    return float(embed + config.depth * block)
 
 
 def text_flops(config: ModelConfig, lengths: npt.ArrayLike) -> Floats:

@@ -1,8 +1,8 @@
 """What a metric is: a number with its interval, and the per-sample outcomes behind it."""
 
 import dataclasses
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 
@@ -17,7 +17,12 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """Metrics in the order they are shown; `outcomes` are per-sample results for paired tests."""
+    """Metrics in the order they are shown; `outcomes` are per-sample results for paired tests.
+
+    `notes` say what could not be computed and why; `exports` are files for a benchmark's server: name to JSON content.
+    """
 
     values: dict[str, Metric]
-    outcomes: dict[str, npt.NDArray[np.int64]]
+    outcomes: dict[str, npt.NDArray[Any]]
+    notes: tuple[str, ...] = ()
+    exports: dict[str, Any] = dataclasses.field(default_factory=dict)

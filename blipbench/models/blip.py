@@ -1,4 +1,4 @@
-"""BLIP for image-text retrieval: the two unimodal encoders with their ITC projections, and the ITM head.
+"""BLIP's models, a class per kind of checkpoint; attribute names are those of the official state dicts.
 
 These are the plain computations on padded batches, as the reference does them; `inference/` has the fast ones.
 """
@@ -7,16 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blipbench.models.config import ModelConfig
-from blipbench.models.med import TextEncoder
+from blipbench.models.med import TextDecoder, TextEncoder
 from blipbench.models.vit import ImageEncoder
 
 
 class BlipRetrieval(nn.Module):
+    """Image-text retrieval: two unimodal encoders with their ITC projections, and the ITM head."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.visual_encoder = ImageEncoder(config.vision)
-        self.text_encoder = TextEncoder(config.text, image_width=config.vision.width)
+        self.text_encoder = TextEncoder(config.text, context_width=config.vision.width)
         self.vision_proj = nn.Linear(config.vision.width, config.embed_dim)
         self.text_proj = nn.Linear(config.text.width, config.embed_dim)
         self.itm_head = nn.Linear(config.text.width, 2)
@@ -41,3 +43,24 @@ class BlipRetrieval(nn.Module):
         """ITM logits [n, 2] (index 1 = match) of n pairs; texts start with [ENC], image_embeds [n, T, width]."""
         states = self.text_encoder(input_ids, attention_mask, image_embeds)
         return self.itm_head(states[:, 0])
+
+
+class BlipCaptioner(nn.Module):
+    """The decoder attends to image tokens."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.visual_encoder = ImageEncoder(config.vision)
+        self.text_decoder = TextDecoder(config.text, context_width=config.vision.width)
+
+
+class BlipVqa(nn.Module):
+    """The question encoder attends to image tokens, the answer decoder to the question's states (text width)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.visual_encoder = ImageEncoder(config.vision)
+        self.text_encoder = TextEncoder(config.text, context_width=config.vision.width)
+        self.text_decoder = TextDecoder(config.text, context_width=config.text.width)

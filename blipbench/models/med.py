@@ -1,8 +1,9 @@
-"""MED, BLIP's text transformer, as an encoder: BERT layers with a cross-attention between self-attention and MLP.
+"""MED, BLIP's text transformer: BERT layers with a cross-attention between self-attention and MLP (BLIP, section 3.1).
 
-Mode 'text' (`image_embeds` None) skips the cross-attention and starts with [CLS]; mode 'multimodal' attends to image
-tokens and starts with [ENC] (BLIP, section 3.1). This is the plain, padded and masked form: what training and the
-self-check use. `inference/` computes the same numbers without the padding. State-dict names are the official ones.
+As an encoder, mode 'text' (`context` None) skips the cross-attention and starts with [CLS]; mode 'multimodal' attends
+to image tokens and starts with [ENC]. As a decoder, self-attention is causal, the text starts with [DEC], and a language
+model head ends it. This is the plain, padded and masked form: what training and the self-check use; `inference/`
+computes the same numbers without the padding. State-dict names are the official ones.
 """
 
 import torch
@@ -62,17 +63,17 @@ class Intermediate(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, config: TextConfig, image_width: int) -> None:
+    def __init__(self, config: TextConfig, context_width: int) -> None:
         super().__init__()
         self.attention = Attention(config, config.width)
-        self.crossattention = Attention(config, image_width)
+        self.crossattention = Attention(config, context_width)
         self.intermediate = Intermediate(config)
         self.output = Residual(config.intermediate_size, config.width, config.layer_norm_eps)
 
-    def forward(self, hidden: Tensor, mask: Tensor, image_embeds: Tensor | None) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor, context: Tensor | None, context_mask: Tensor | None) -> Tensor:
         hidden = self.attention(hidden, hidden, mask)
-        if image_embeds is not None:
-            hidden = self.crossattention(hidden, image_embeds, None)
+        if context is not None:
+            hidden = self.crossattention(hidden, context, context_mask)
         return self.output(self.intermediate(hidden), hidden)
 
 
@@ -93,27 +94,103 @@ class Embeddings(nn.Module):
 
 
 class Layers(nn.Module):
-    def __init__(self, config: TextConfig, image_width: int) -> None:
+    def __init__(self, config: TextConfig, context_width: int) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(Layer(config, image_width) for _ in range(config.depth))
+        self.layer = nn.ModuleList(Layer(config, context_width) for _ in range(config.depth))
 
 
 class TextEncoder(nn.Module):
-    """`image_width` is the ViT's width: what the cross-attention's key and value read."""
+    """`context_width` is the width of what the cross-attention reads: the ViT's, or of a VQA decoder the text's."""
 
-    def __init__(self, config: TextConfig, image_width: int) -> None:
+    def __init__(self, config: TextConfig, context_width: int, causal: bool = False) -> None:
         super().__init__()
         self.config = config
+        self.causal = causal
         self.embeddings = Embeddings(config)
-        self.encoder = Layers(config, image_width)
+        self.encoder = Layers(config, context_width)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, image_embeds: Tensor | None = None) -> Tensor:
-        """input_ids, attention_mask [batch, tokens] (1 = a token, 0 = padding); image_embeds [batch, T, image_width].
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
+    ) -> Tensor:
+        """input_ids, attention_mask [batch, tokens]; context [batch, T, context_width], context_mask [batch, T].
 
-        Returns the last layer's states [batch, tokens, width].
+        Masks are 1 at a token, 0 at padding; no context mask means no padding. Returns states [batch, tokens, width].
         """
         hidden = self.embeddings(input_ids)
         mask = attention_mask[:, None, None, :].bool()  # [batch, 1, 1, tokens]: every query skips padded keys
+        if self.causal:
+            mask = mask & torch.ones(mask.shape[-1], mask.shape[-1], dtype=torch.bool, device=mask.device).tril()
+        if context_mask is not None:
+            context_mask = context_mask[:, None, None, :].bool()
         for layer in self.encoder.layer:
-            hidden = layer(hidden, mask, image_embeds)
+            hidden = layer(hidden, mask, context, context_mask)
         return hidden
+
+
+class Transform(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.width)
+        self.LayerNorm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.LayerNorm(F.gelu(self.dense(hidden)))
+
+
+class Predictions(nn.Module):
+    """`decoder` holds the word embeddings' own weight, and the bias that is also called `bias`."""
+
+    def __init__(self, config: TextConfig, word_embeddings: nn.Embedding) -> None:
+        super().__init__()
+        self.transform = Transform(config)
+        self.decoder = nn.Linear(config.width, config.vocab_size)
+        self.decoder.weight = word_embeddings.weight
+        self.bias = self.decoder.bias
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.decoder(self.transform(hidden))
+
+
+class LanguageHead(nn.Module):
+    def __init__(self, config: TextConfig, word_embeddings: nn.Embedding) -> None:
+        super().__init__()
+        self.predictions = Predictions(config, word_embeddings)
+
+
+class TextDecoder(nn.Module):
+    """The causal transformer with its language model head."""
+
+    def __init__(self, config: TextConfig, context_width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.bert = TextEncoder(config, context_width, causal=True)
+        self.cls = LanguageHead(config, self.bert.embeddings.word_embeddings)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, context: Tensor, context_mask: Tensor | None = None
+    ) -> Tensor:
+        """Logits [batch, tokens, vocabulary] of the token after each; the arguments are TextEncoder's."""
+        return self.cls.predictions(self.bert(input_ids, attention_mask, context, context_mask))
+
+
+LABEL_SMOOTHING = 0.1  # of the reference's language model loss, at evaluation too
+IGNORED = -100  # the label of a position without a target
+
+
+def language_model_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Loss of each text, [batch]: summed over its targets. logits [batch, tokens, vocabulary], labels [batch, tokens].
+
+    Position i predicts label i + 1. The reference's reduction 'mean' is the sum over the number of targets.
+    """
+    losses = F.cross_entropy(
+        logits[:, :-1].transpose(1, 2),
+        labels[:, 1:],
+        ignore_index=IGNORED,
+        label_smoothing=LABEL_SMOOTHING,
+        reduction="none",
+    )  # [batch, tokens - 1]
+    return losses.sum(1)

@@ -47,14 +47,17 @@ Samples = Mapping[str, pa.Table]  # stage name -> the rows of its finished units
 class SelfCheck:
     """How far a seeded sample of fast results lies from the plain float32 way.
 
-    `deviation` is the largest absolute difference over the largest plain value. A rank is changed when putting the
-    plain values in place of the fast ones moves it.
+    `compared` values of kind `noun` ("pairs") differ by at most `deviation`, the largest absolute difference over the
+    largest plain value. Of the `checked` outcomes ("ranks") that hang on them, `changed` come out otherwise with the
+    plain values in place of the fast ones.
     """
 
-    pairs: int
+    noun: str
+    compared: int
     deviation: float
-    ranks_changed: int
-    ranks_checked: int
+    outcome: str
+    changed: int
+    checked: int
 
 
 class Stage(TypingProtocol):

@@ -124,7 +124,7 @@ class Embed:
         sources = [self.dataset.sources[unit.payload] for unit in units]
         kind = "clip" if self.dataset.is_video else "image"
         for batch in load_pixels(
-            sources, image_size=self.model.image_size, batch_size=self.model.image_batch, workers=self.workers
+            sources, image_size=self.model.vision.image_size, batch_size=self.model.vision.batch, workers=self.workers
         ):
             yield from (Sample(units[at].id, error=reason) for at, reason in batch.failures)
             if not batch.indices:
@@ -213,7 +213,7 @@ class Rerank:
         rest = [unit for unit in units if unit.payload.image not in self.cache]
         sources = [self.dataset.sources[unit.payload.image] for unit in rest]
         for batch in load_pixels(
-            sources, image_size=self.model.image_size, batch_size=self.model.image_batch, workers=self.workers
+            sources, image_size=self.model.vision.image_size, batch_size=self.model.vision.batch, workers=self.workers
         ):
             yield from (Sample(rest[at].id, error=reason) for at, reason in batch.failures)
             if batch.indices:

@@ -30,20 +30,20 @@ def check_sample(
     for image in np.unique(pairs.image[at]):
         mine = at[pairs.image[at] == image]
         source = dataset.sources[embeddings.image_ids[image]]
-        (batch,) = load_pixels([source], image_size=model.image_size, batch_size=1, workers=0)
+        (batch,) = load_pixels([source], image_size=model.vision.image_size, batch_size=1, workers=0)
         if batch.failures:
             raise DataError(f"self-check: {batch.failures[0][1]}; it could be read before, so the data has changed")
         itm, itc = model.plain_scores(batch.pixels, [input_ids[embeddings.text_ids[t]] for t in pairs.text[mine]])
         plain_itm[mine], plain_itc[mine] = itm.numpy(), itc.numpy()
     deviation = _deviation(pairs.itc[at], plain_itc[at])
     if "rerank" not in samples:
-        return SelfCheck(len(at), deviation, 0, 0)
+        return SelfCheck("pairs", len(at), deviation, "ranks", 0, 0)
     deviation = max(deviation, _deviation(pairs.itm[at], plain_itm[at]))
     by_itc = retrieval_score.itc_ranks(embeddings)
     fast = retrieval_score.rerank(embeddings, by_itc, pairs)
     plain = retrieval_score.rerank(embeddings, by_itc, dataclasses.replace(pairs, itm=plain_itm, itc=plain_itc))
     images, texts = np.unique(pairs.image[at]), np.unique(pairs.text[at])
-    return SelfCheck(len(at), deviation, _changed(fast, plain), len(images) + len(texts))
+    return SelfCheck("pairs", len(at), deviation, "ranks", _changed(fast, plain), len(images) + len(texts))
 
 
 def _scored_pairs(samples: Samples, embeddings: Embeddings, seed: int) -> Pairs:

@@ -52,6 +52,8 @@ def render_result(result: Result, task: TaskSpec | None, published: PublishedRow
         _say(console, f"published: {published.label}", "dim")
         if reasons := incomparable(result, task):
             _say(console, f"{', '.join(reasons)}: not comparable with the published row", "yellow")
+    for note in result.notes:
+        _say(console, f"note: {note}", "yellow")
     for caveat in (*(task.caveats if task else ()), *(published.caveats if published else ())):
         _say(console, f"note: {caveat}", "dim")
     console.print(_timing_table(result))
@@ -65,7 +67,7 @@ def incomparable(result: Result, task: TaskSpec | None) -> list[str]:
     """Why the figures may not be held against a published row, e.g. "limit 100 of 5,000 images"; empty if they may."""
     reasons = []
     if result.data.limited_from is not None:
-        reasons.append(f"limit {result.data.images:,} of {result.data.limited_from:,} images")
+        reasons.append(f"limit {_images(result):,} of {result.data.limited_from:,} images")
     if result.units.failed:
         reasons.append(f"{result.units.failed:,} units failed")
     if result.task.split != "test":
@@ -75,6 +77,11 @@ def incomparable(result: Result, task: TaskSpec | None) -> list[str]:
         own = {**task.settings.model_dump(), "max_words": task.data.max_words, "image_size": task.model.image_size}
         reasons += [f"{key} {used[key]} instead of {own[key]}" for key in own if key in used and used[key] != own[key]]
     return reasons
+
+
+def _images(result: Result) -> int:
+    """What --limit counts: the first kind of thing in the data."""
+    return next(iter(result.data.counts.values()))
 
 
 def _metrics_table(result: Result, published: PublishedRow | None) -> Table:
@@ -101,8 +108,9 @@ def _caption(result: Result) -> Iterator[str]:
     yield f"checkpoint {model.file} (sha256 {model.sha256[:12]}), {model.parameters / 1e6:,.1f} M parameters"
     settings = ", ".join(f"{key} {value}" for key, value in result.task.settings.items())
     data = result.data
-    whole = f" of {data.limited_from:,}" if data.limited_from is not None else ""
-    yield f"{data.images:,}{whole} images, {data.texts:,} texts ({result.task.split}); {settings}"
+    counts = ", ".join(f"{count:,} {what}" for what, count in data.counts.items())
+    whole = f", limited to {_images(result):,} of {data.limited_from:,}" if data.limited_from is not None else ""
+    yield f"{counts} ({result.task.split}{whole}); {settings}"
     environment = result.environment
     processes = f", {environment.world_size} processes" if environment.world_size > 1 else ""
     yield f"{environment.precision} on {environment.device}, {environment.threads} threads{processes}"
@@ -155,8 +163,8 @@ def _self_check(result: Result) -> str:
     deviation = "not a number" if check.deviation is None else f"{check.deviation:.1e}"
     verdict = "SUSPECT, the fast scores are too far from the plain ones; " if check.suspect else ""
     return (
-        f"{verdict}self-check: {check.pairs} pairs re-scored plainly in fp32: largest deviation {deviation} "
-        f"(bound {check.bound:.0e}), {check.ranks_changed} of {check.ranks_checked} ranks change"
+        f"{verdict}self-check: {check.compared} {check.noun} re-scored plainly in fp32: largest deviation {deviation} "
+        f"(bound {check.bound:.0e}), {check.changed} of {check.checked} {check.outcome} change"
     )
 
 

@@ -16,7 +16,6 @@ from reference_way import ReferenceWay
 from blipbench.config import load_model_config
 from blipbench.data.images import normalise
 from blipbench.device import make_runtime
-from blipbench.inference import flops
 from blipbench.inference.blip import BlipRunner
 from blipbench.inference.peak import measure_peak
 from blipbench.inference.similarity import top_candidates
@@ -166,7 +165,7 @@ def test_image_encoding(
     benchmark.pedantic(lambda: runner.embed_images(pictures[:4]), rounds=3, warmup_rounds=1)
     seconds = benchmark.stats.stats.median / 4
     baseline = median_seconds(lambda: reference.encode_images(normalise(pictures[:4]))) / 4
-    share = flops.image_flops(runner.config) / seconds / measure_peak(runner.runtime)
+    share = runner.vision.flops / seconds / measure_peak(runner.runtime)
     benchmark.extra_info |= {"ratio": baseline / seconds, "share_of_peak": share}
     print(
         f"\nimage encoding, base, 384 px, fp32, {torch.get_num_threads()} threads: {seconds * 1e3:.0f} ms an image, "

@@ -29,12 +29,12 @@ RECORD: dict[str, Any] = {
     "data": {
         "annotation": "x.json",
         "annotation_sha256": "a" * 64,
-        "images": 5000,
-        "texts": 25010,
+        "counts": {"images": 5000, "texts": 25010},
         "limited_from": None,
     },
     "units": {"expected": 480, "done": 480, "failed": 0},
     "failures": [],
+    "notes": [],
     "model": {
         "name": "model_base_retrieval_coco",
         "size": "base",
@@ -45,11 +45,13 @@ RECORD: dict[str, Any] = {
         "image_size": 384,
     },
     "self_check": {
-        "pairs": 32,
+        "noun": "pairs",
+        "compared": 32,
         "deviation": 3.1e-7,
         "bound": 1e-4,
-        "ranks_changed": 0,
-        "ranks_checked": 8,
+        "outcome": "ranks",
+        "changed": 0,
+        "checked": 8,
         "suspect": False,
     },
     "timing": {
@@ -136,7 +138,7 @@ def test_the_tasks_caveats_stand_beside_the_figures() -> None:
 
 
 def test_a_limited_run_is_not_comparable() -> None:
-    text = unfolded(rendered(result_with(data__images=100, data__limited_from=5000)))
+    text = unfolded(rendered(result_with(data__counts__images=100, data__limited_from=5000)))
     assert "limit 100 of 5,000 images: not comparable with the published row" in text
 
 
@@ -208,7 +210,7 @@ def test_brackets_in_names_are_shown_as_they_are() -> None:
 def test_piped_output_keeps_to_80_columns_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
-    text = rendered(result_with(data__images=100, data__limited_from=5000))
+    text = rendered(result_with(data__counts__images=100, data__limited_from=5000))
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
 

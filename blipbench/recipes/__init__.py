@@ -1,0 +1,9 @@
+"""One recipe per protocol: how its data are read, its model is loaded, its stages are built and its samples scored.
+
+This table is where a protocol is plugged in; the loop (`evaluate.py`) and the run (`run.py`) know none by name.
+"""
+
+from blipbench.recipes.recipe import Recipe
+from blipbench.recipes.retrieval import RETRIEVAL
+
+RECIPES: dict[str, Recipe] = {"retrieval": RETRIEVAL}

@@ -1,0 +1,45 @@
+"""What a protocol must bring to be run: five functions and the names of its stages."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from blipbench.config import TaskSpec
+from blipbench.data.dataset import Dataset
+from blipbench.device import Runtime
+from blipbench.errors import UsageError
+from blipbench.metrics.metric import Metrics
+from blipbench.models.checkpoint import Checkpoint
+from blipbench.models.config import ModelConfig
+from blipbench.protocols.base import Protocol, Samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """`read(task, root, split, limit)`: the data set. `load(task, checkpoint, runtime)`: the model, ready to run.
+    `build(task, model, dataset, workers)`: the protocol bound to both. `score(samples, seed)`: metrics from samples."""
+
+    read: Callable[[Any, Path, str, int | None], Dataset]
+    load: Callable[[Any, Checkpoint, Runtime], Any]
+    build: Callable[[Any, Any, Any, int], Protocol]
+    score: Callable[[Samples, int], Metrics]
+    stages: tuple[str, ...]
+
+
+def annotation_of(task: TaskSpec, split: str) -> str:
+    """The file name of a split's annotation."""
+    for known, filename in task.data.annotations.items():
+        if known == split:
+            return filename
+    raise UsageError(f"--split {split}: {task.name} has {', '.join(task.data.annotations)}")
+
+
+def at_image_size(task: TaskSpec, config: ModelConfig) -> ModelConfig:
+    """The checkpoint's sizes at the task's image size."""
+    vision = config.vision.model_copy(update={"image_size": task.model.image_size})
+    if vision.image_size % vision.patch_size:
+        raise UsageError(
+            f"{task.name}: model.image_size: {vision.image_size} is not a multiple of the patch, {vision.patch_size}"
+        )
+    return config.model_copy(update={"vision": vision})
