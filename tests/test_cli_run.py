@@ -8,6 +8,8 @@ import pytest
 from command_line import blipbench, golden_arguments, result_of
 from goldens import Golden
 
+from blipbench.device import DEVIATION_BOUNDS
+
 
 @pytest.mark.parametrize("k_test", [6, 12])
 def test_the_golden_metrics_come_out_of_the_command_line(golden: Golden, tmp_path: Path, k_test: int) -> None:
@@ -65,6 +67,16 @@ def test_bfloat16_is_named_in_the_result_and_held_to_its_own_bound(tmp_path: Pat
     result = result_of(tmp_path)
     assert result["environment"]["precision"] == "bf16"
     assert 1e-5 < result["self_check"]["deviation"] < result["self_check"]["bound"]
+
+
+def test_a_result_that_strays_from_the_plain_computation_is_suspect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DEVIATION_BOUNDS, "fp32", 1e-12)  # so that float noise is already too much
+    done = blipbench(*golden_arguments(tmp_path))
+    assert done.exit_code == 1
+    assert "SUSPECT" in done.output
+    assert result_of(tmp_path)["status"] == "suspect"
 
 
 def test_score_recomputes_the_metrics_without_a_model(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ The image's keys and values are projected once per layer; the texts share them; 
 cross-attention are computed once per text and kept when they fit `cache_bytes`.
 """
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,21 @@ from blipbench.inference.packing import Chunk, Indices, TextBank
 from blipbench.inference.text import PackedTextEncoder
 
 MATCH = 1  # index of 'match' in the ITM head's two logits
+
+
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """Scores that a GPU may still be computing; `result` waits for them."""
+
+    texts: int
+    scored: list[tuple[Chunk, Tensor]]
+
+    def result(self) -> Tensor:
+        """Logits of 'match' [n] float32, on the CPU."""
+        logits = torch.empty(self.texts)
+        for chunk, values in self.scored:
+            logits[torch.from_numpy(chunk.order)] = values.float().cpu()
+        return logits
 
 
 class Matcher:
@@ -32,13 +49,14 @@ class Matcher:
 
     def score(self, image_embeds: Tensor, texts: Indices) -> Tensor:
         """Logits of 'match' [n] float32, on the CPU, for one image's tokens [T, width] and n texts."""
-        logits = torch.empty(len(texts))
+        return self.submit(image_embeds, texts).result()
+
+    @torch.inference_mode()
+    def submit(self, image_embeds: Tensor, texts: Indices) -> Pending:
+        """As `score`, without waiting for a GPU: submit the next image before asking for this one's result."""
         context = self.encoder.image_context(image_embeds)
-        # Results stay on the device until the end, so that a GPU never waits for a copy between chunks.
-        scored = [(chunk, self._score_chunk(chunk, context)) for chunk in self.bank.chunks(texts, self.batch_tokens)]
-        for chunk, values in scored:
-            logits[torch.from_numpy(chunk.order)] = values.float().cpu()
-        return logits
+        chunks = self.bank.chunks(texts, self.batch_tokens)
+        return Pending(len(texts), [(chunk, self._score_chunk(chunk, context)) for chunk in chunks])
 
     def _score_chunk(self, chunk: Chunk, context: list[SharedContext]) -> Tensor:
         hidden = self._first_layer(chunk) if self.states is None else self.states[chunk.tokens]

@@ -17,6 +17,7 @@ import torch
 from blipbench.data.dataset import RetrievalDataset
 from blipbench.data.loader import load_pixels
 from blipbench.inference.blip import BlipRunner
+from blipbench.inference.matching import Pending
 from blipbench.inference.packing import TextBank
 from blipbench.inference.similarity import top_candidates
 from blipbench.inference.token_cache import TokenCache
@@ -199,23 +200,42 @@ class Rerank:
         ]
 
     def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+        waiting: tuple[Unit, Pending] | None = None  # submitted one image ahead, so that a GPU always has work
+        for outcome in self._submit(units):
+            if isinstance(outcome, Sample):
+                yield outcome
+                continue
+            if waiting is not None:
+                yield _sample(*waiting)
+            waiting = outcome
+        if waiting is not None:
+            yield _sample(*waiting)
+
+    def _submit(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, Pending] | Sample]:
+        """Every unit's scores under way, or the reason why its image cannot be read; images kept in memory first."""
         matcher = self.model.matcher(self.input_ids)
-
-        def match(unit: Unit, tokens: torch.Tensor) -> Sample:
-            c: Candidates = unit.payload
-            itm = matcher.score(tokens, c.texts).numpy()
-            flags = {"for_image": c.for_image, "for_text": c.for_text}
-            return Sample(unit.id, [{"image": c.image, "texts": c.texts, "itm": itm, "itc": c.itc, **flags}])
-
-        for unit in units:
-            if unit.payload.image in self.cache:
-                yield match(unit, self.cache[unit.payload.image])
+        kept = [unit for unit in units if unit.payload.image in self.cache]
+        for unit in kept:
+            yield unit, matcher.submit(self.cache[unit.payload.image], unit.payload.texts)
         rest = [unit for unit in units if unit.payload.image not in self.cache]
         sources = [self.dataset.sources[unit.payload.image] for unit in rest]
-        for batch in load_pixels(
-            sources, image_size=self.model.vision.image_size, batch_size=self.model.vision.batch, workers=self.workers
-        ):
+        vision = self.model.vision
+        for batch in load_pixels(sources, image_size=vision.image_size, batch_size=vision.batch, workers=self.workers):
             yield from (Sample(rest[at].id, error=reason) for at, reason in batch.failures)
             if batch.indices:
                 _, tokens = self.model.embed_images(batch.pixels)
-                yield from (match(rest[at], one) for at, one in zip(batch.indices, tokens, strict=True))
+                for at, image_tokens in zip(batch.indices, tokens, strict=True):
+                    yield rest[at], matcher.submit(image_tokens, rest[at].payload.texts)
+
+
+def _sample(unit: Unit, pending: Pending) -> Sample:
+    c: Candidates = unit.payload
+    row = {
+        "image": c.image,
+        "texts": c.texts,
+        "itm": pending.result().numpy(),
+        "itc": c.itc,
+        "for_image": c.for_image,
+        "for_text": c.for_text,
+    }
+    return Sample(unit.id, [row])

@@ -21,7 +21,8 @@ from blipbench.inference.peak import measure_peak
 from blipbench.inference.similarity import top_candidates
 from blipbench.models.blip import BlipRetrieval
 from blipbench.models.checkpoint import Checkpoint, load_checkpoint, load_weights
-from blipbench.models.random_weights import write_random_checkpoint
+from blipbench.models.conversion import save_checkpoint
+from blipbench.models.random_weights import random_state_dict
 from blipbench.models.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.benchmark_suite
@@ -51,7 +52,8 @@ def median_seconds(work: Callable[[], object], repeats: int = 3) -> float:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     path = tmp_path_factory.mktemp("weights") / "base.pth"
-    write_random_checkpoint(load_model_config("base"), path, seed=0)
+    config = load_model_config("base")
+    save_checkpoint(random_state_dict(config, seed=0), config, path)
     return load_checkpoint(str(path), config=load_model_config("base"))
 
 
@@ -104,7 +106,8 @@ def test_itm_scoring(
     print(
         f"\nITM scoring, base, 384 px, {precision}, {TEXTS} texts an image (mean {lengths.mean():.1f} tokens), "
         f"{torch.get_num_threads()} threads: {seconds / TEXTS * 1e3:.2f} ms a pair, "
-        f"{needed / seconds / 1e9:.0f} GFLOP/s, {share:.2f} of peak; transformers in fp32 {baseline_seconds_per_pair * 1e3:.1f} ms a pair: {ratio:.1f} times"
+        f"{needed / seconds / 1e9:.0f} GFLOP/s, {share:.2f} of peak; "
+        f"transformers in fp32 {baseline_seconds_per_pair * 1e3:.1f} ms a pair: {ratio:.1f} times"
     )
     assert ratio >= wanted_ratio
     assert share >= wanted_share
