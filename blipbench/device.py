@@ -1,8 +1,10 @@
 """Where and in which precision a run computes: `--device`, `--precision`, `--amp` resolved into one value."""
 
+import contextlib
 import dataclasses
 import platform
 import resource
+from collections.abc import Iterator
 
 import torch
 
@@ -42,6 +44,18 @@ class Runtime:
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
         allocated = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
         return {"peak_rss_bytes": resident, "peak_device_bytes": allocated}
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Float32 products in float32, also in a run whose precision is tf32: for the plain way of the self-check."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def cpu_name() -> str:

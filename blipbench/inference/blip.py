@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blipbench.data.images import normalise
-from blipbench.device import Runtime
+from blipbench.device import Runtime, full_float32
 from blipbench.inference import flops
 from blipbench.inference.linear import fuse
 from blipbench.inference.matching import Matcher
@@ -89,6 +89,7 @@ class BlipRunner:
     def context_flops(self, frames: int) -> float:
         return flops.context_flops(self.config, frames * self.vision.num_tokens)
 
+    @full_float32()
     @torch.inference_mode()
     def plain_scores(self, pixels: Tensor, input_ids: list[list[int]]) -> tuple[Tensor, Tensor]:
         """One image or clip (uint8 [1, ...]) with n texts the reference's way: float32, padded and masked, the image's
