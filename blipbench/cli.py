@@ -18,6 +18,7 @@ import click
 from blipbench import __version__
 from blipbench.cli_ckpt import ckpt
 from blipbench.cli_data import data
+from blipbench.cli_try import ask, caption, match
 from blipbench.errors import BlipbenchError, UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def main() -> None:
 
 main.add_command(ckpt)
 main.add_command(data)
+main.add_command(caption)
+main.add_command(ask)
+main.add_command(match)
 
 tasks_dir_option = click.option(
     "--tasks-dir", type=click.Path(path_type=Path), help="Your own task definitions; they come before the shipped ones."
@@ -79,7 +83,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one li
 )
 @click.option("--k-test", type=int, help="Candidates per query that ITM reranks; by default the task's.")
 @click.option("--rerank", type=click.Choice(["itm", "none"]), help="none: rank by ITC similarity alone.")
-@click.option("--model", help="Sizes of the model (a name or a YAML file) where the checkpoint cannot tell them.")
+@click.option("--mode", type=click.Choice(["rank", "generate"]), help="Of VQA: rank the answer list, or write answers.")
+@click.option(
+    "--model",
+    help="Sizes (a name or a YAML file) where a BLIP checkpoint cannot tell them; or clip, siglip for one of those.",
+)
 @click.option("--out", default="runs", type=click.Path(path_type=Path), show_default=True, help="Folder of all runs.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run; finished work is not done again.")
 @click.option("--fresh", is_flag=True, help="Start over, discarding what the run's folder holds.")
@@ -102,6 +110,7 @@ def run(
     workers: int | None,
     k_test: int | None,
     rerank: str | None,
+    mode: str | None,
     model: str | None,
     out: Path,
     resume: bool,
@@ -114,12 +123,15 @@ def run(
     """Run benchmarks on a checkpoint and print their tables."""
     from blipbench import distributed
     from blipbench.config import load_model_config, load_task, override_settings
+    from blipbench.models.clip import FAMILIES
     from blipbench.reporting.progress import stage_progress
     from blipbench.run import RunOptions, run_task
 
     if resume and fresh:
         raise UsageError("--resume and --fresh: choose one")
-    specs = [override_settings(load_task(name, tasks_dir), {"k_test": k_test, "rerank": rerank}) for name in tasks]
+    family = next((known for known in FAMILIES if known == model), None)
+    changes = {"k_test": k_test, "rerank": rerank, "mode": mode}
+    specs = [override_settings(load_task(name, tasks_dir), changes) for name in tasks]
     options = RunOptions(
         checkpoint=ckpt,
         data=data_dir,
@@ -134,7 +146,8 @@ def run(
         resume=resume,
         fresh=fresh,
         stop_on_error=(on_error or ("stop" if os.environ.get("CI") else "continue")) == "stop",
-        model_config=load_model_config(model) if model else None,
+        model_config=load_model_config(model) if model and family is None else None,
+        family=family,
     )
     signal.signal(signal.SIGTERM, _interrupt)
     ranks = distributed.join()

@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from blipbench.errors import UsageError
@@ -29,18 +39,43 @@ class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DataSpec(_Spec):
-    """What to read: the annotation file of each split, and how long a caption may be in words."""
+class Columns(_Spec):
+    """Which columns of a table hold the image's file name and its captions: one column, or several."""
 
-    reader: Literal["karpathy"]
+    image: str
+    caption: str | tuple[str, ...]
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        return (self.caption,) if isinstance(self.caption, str) else self.caption
+
+
+class DataSpec(_Spec):
+    """What to read: the annotation file of each split, and how long a caption may be in words.
+
+    `columns` are those of the `table` reader (CSV, TSV, JSON lines), and of no other. `references` are for captioning:
+    files of captions in COCO's own format, used where they are there in place of the annotation's.
+    """
+
+    reader: Literal["karpathy", "table", "msrvtt", "nlvr", "vqa", "nocaps"]
     annotations: dict[Split, str]
     split: Split = "test"
     max_words: PositiveInt
+    columns: Columns | None = None
+    references: dict[Split, str] = {}
 
     @model_validator(mode="after")
     def _split_has_a_file(self) -> "DataSpec":
         if self.split not in self.annotations:
             raise ValueError(f"split {self.split!r} has no file under annotations ({', '.join(self.annotations)})")
+        return self
+
+    @model_validator(mode="after")
+    def _table_names_its_columns(self) -> "DataSpec":
+        if self.reader == "table" and self.columns is None:
+            raise ValueError("reader 'table' needs columns, e.g. {image: file, caption: text}")
+        if self.reader != "table" and self.columns is not None:
+            raise ValueError(f"columns are for reader 'table'; {self.reader!r} has fixed ones")
         return self
 
 
@@ -71,6 +106,59 @@ class RetrievalSettings(_Spec):
     rerank: Literal["itm", "none"] = "itm"
 
 
+class NlvrSettings(_Spec):
+    """NLVR2's protocol leaves nothing to choose."""
+
+
+class VqaSettings(_Spec):
+    """Questions are cut at `max_tokens`.
+
+    `rank` takes the best of the answer list's `k_test` likeliest by first token; `generate` writes an answer by beam
+    search (`num_beams`, `max_length`, `min_length` in tokens with [DEC]). `attend_padding` has generation read the
+    states of padding as the reference does, which pads `padding_batch` consecutive questions to one length.
+    """
+
+    mode: Literal["rank", "generate"] = "rank"
+    k_test: PositiveInt = 128
+    max_tokens: PositiveInt = 35
+    num_beams: PositiveInt = 3
+    max_length: PositiveInt = 10
+    min_length: PositiveInt = 1
+    attend_padding: bool = False
+    padding_batch: PositiveInt = 32
+
+    @field_validator("attend_padding")
+    @classmethod
+    def _only_generation_attends_to_padding(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("mode") != "generate":
+            raise ValueError("only mode 'generate' can attend to padding; 'rank' masks it, as the reference does")
+        return value
+
+
+class CaptioningSettings(_Spec):
+    """How captions are written; lengths in tokens, [DEC] and the prompt included (see inference/search.py).
+
+    `top_p`, `top_k` and `seed` are for method nucleus alone, `num_beams` for beam, `length_penalty` likewise.
+    """
+
+    prompt: str = "a picture of "
+    method: Literal["beam", "greedy", "nucleus"] = "beam"
+    num_beams: PositiveInt = 3
+    max_length: PositiveInt = 20
+    min_length: PositiveInt = 5
+    repetition_penalty: PositiveFloat = 1.0
+    length_penalty: float = 1.0
+    top_p: float = Field(0.9, gt=0, le=1)
+    top_k: PositiveInt = 50
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _lengths_leave_room(self) -> "CaptioningSettings":
+        if self.min_length > self.max_length:
+            raise ValueError(f"min_length {self.min_length} is more than max_length {self.max_length}")
+        return self
+
+
 class Task(_Spec):
     """What every task states, whatever its protocol.
 
@@ -92,8 +180,29 @@ class RetrievalTask(Task):
     settings: RetrievalSettings
 
 
-TaskSpec = RetrievalTask  # the union of every protocol's task, told apart by `protocol`
-PROTOCOLS: dict[str, type[TaskSpec]] = {"retrieval": RetrievalTask}
+class NlvrTask(Task):
+    protocol: Literal["nlvr"]
+    settings: NlvrSettings = NlvrSettings()
+
+
+class VqaTask(Task):
+    protocol: Literal["vqa"]
+    settings: VqaSettings = VqaSettings()
+
+
+class CaptioningTask(Task):
+    protocol: Literal["captioning"]
+    settings: CaptioningSettings = CaptioningSettings()
+
+
+# The union of every protocol's task, told apart by `protocol`.
+TaskSpec = RetrievalTask | NlvrTask | VqaTask | CaptioningTask
+PROTOCOLS: dict[str, type[TaskSpec]] = {
+    "retrieval": RetrievalTask,
+    "nlvr": NlvrTask,
+    "vqa": VqaTask,
+    "captioning": CaptioningTask,
+}
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,14 +17,18 @@ from blipbench.config import TaskSpec, list_model_configs
 from blipbench.data.dataset import Dataset
 from blipbench.device import DEVIATION_BOUNDS, Runtime, make_runtime
 from blipbench.distributed import Ranks
-from blipbench.errors import BlipbenchError
+from blipbench.errors import BlipbenchError, UsageError
 from blipbench.evaluate import Evaluation, Progress, evaluate
+from blipbench.inference.clip import ClipRunner
 from blipbench.inference.peak import measure_peak
 from blipbench.journal import RunFolder, write_json
 from blipbench.metrics.metric import Metrics
 from blipbench.models.checkpoint import Checkpoint, load_checkpoint
+from blipbench.models.checkpoint_files import locate
+from blipbench.models.clip import ClipCheckpoint, Family, family_of, load_clip
 from blipbench.models.config import ModelConfig
 from blipbench.recipes import RECIPES
+from blipbench.recipes.clip import adapt_task, refuse_lacking
 from blipbench.reporting.progress import CountedProgress
 from blipbench.results import (
     DataRecord,
@@ -43,6 +47,8 @@ from blipbench.results import (
     read_result,
     write_result,
 )
+
+AnyCheckpoint: TypeAlias = Checkpoint | ClipCheckpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +69,7 @@ class RunOptions:
     fresh: bool = False
     stop_on_error: bool = False
     model_config: ModelConfig | None = None
+    family: Family | None = None  # what --model says the checkpoint is, where it is no BLIP
 
 
 def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progress) -> Result | None:
@@ -71,9 +78,17 @@ def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progre
     runtime = make_runtime(options.device, options.precision, options.batch_tokens, ranks.local_rank)
     split = options.split or task.data.split
     recipe = RECIPES[task.protocol]
+    family = options.family or family_of(Path(options.checkpoint).expanduser())
+    if family is not None:
+        refuse_lacking(task, recipe, family)
     dataset = recipe.read(task, options.data, split, options.limit)
     checkpoint = _fetch_checkpoint(options, ranks)
-    model = recipe.load(task, checkpoint, runtime)
+    model: Any
+    if isinstance(checkpoint, ClipCheckpoint):
+        task = adapt_task(task, recipe, checkpoint)
+        model = ClipRunner(checkpoint, runtime)
+    else:
+        model = recipe.load(task, checkpoint, runtime)
 
     folder = RunFolder(options.out / task.name / model_name(checkpoint))
     if ranks.is_main:
@@ -97,15 +112,29 @@ def _write(folder: Path, result: Result, metrics: Metrics | None) -> None:
     write_result(folder / "result.json", result)
 
 
-def _fetch_checkpoint(options: RunOptions, ranks: Ranks) -> Checkpoint:
+def _fetch_checkpoint(options: RunOptions, ranks: Ranks) -> AnyCheckpoint:
     with CountedProgress("download", "bytes", enabled=ranks.is_main) as progress:
-        return load_checkpoint(
-            options.checkpoint, config=options.model_config, configs=list_model_configs(), progress=progress
+        path = locate(options.checkpoint, progress)
+        family = family_of(path)
+        if options.family not in (None, family):
+            found = f"its config.json says {family}" if family else "it is no transformers folder of that model"
+            raise UsageError(f"--model {options.family}: {options.checkpoint}: {found}")
+        if family is None:
+            return load_checkpoint(
+                str(path), config=options.model_config, configs=list_model_configs(), progress=progress
+            )
+    if options.model_config is not None:
+        raise UsageError(
+            f"--model: {options.checkpoint} is a {family} model and states its own sizes; leave --model out"
         )
+    return load_clip(path)
 
 
-def model_name(checkpoint: Checkpoint) -> str:
-    return checkpoint.path.stem if checkpoint.path.is_file() else checkpoint.path.name
+def model_name(checkpoint: AnyCheckpoint) -> str:
+    path = checkpoint.path
+    if path.parent.name == "snapshots":  # the hub's cache: models--OWNER--NAME/snapshots/COMMIT
+        return path.parent.parent.name.removeprefix("models--").replace("--", "_")
+    return path.stem if path.is_file() else path.name
 
 
 def workers_per_rank(asked: int | None, world_size: int) -> int:
@@ -117,7 +146,7 @@ def workers_per_rank(asked: int | None, world_size: int) -> int:
 
 
 def _fingerprint(
-    task: TaskSpec, split: str, options: RunOptions, checkpoint: Checkpoint, dataset: Dataset
+    task: TaskSpec, split: str, options: RunOptions, checkpoint: AnyCheckpoint, dataset: Dataset
 ) -> dict[str, Any]:
     """What must be equal for two runs' samples to be mixed."""
     return {
@@ -126,7 +155,7 @@ def _fingerprint(
         "split": split,
         "settings": task.settings.model_dump(mode="json"),
         "image_size": task.model.image_size,
-        "max_words": task.data.max_words,
+        **task.data.model_dump(mode="json", exclude={"annotations", "split"}),
         "limit": options.limit,
         "checkpoint_sha256": checkpoint.sha256,
         "annotation_sha256": dataset.annotation_sha256,
@@ -138,7 +167,7 @@ def _fingerprint(
 def _result(
     task: TaskSpec,
     split: str,
-    checkpoint: Checkpoint,
+    checkpoint: AnyCheckpoint,
     dataset: Dataset,
     runtime: Runtime,
     ranks: Ranks,

@@ -19,8 +19,8 @@ def blipbench(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def golden_arguments(out: Path, **changes: object) -> list[str]:
-    """`run retrieval_golden` with the golden checkpoint, data and sizes; a change replaces or adds a flag."""
+def golden_arguments(out: Path, task: str = "retrieval_golden", **changes: object) -> list[str]:
+    """`run TASK` with the golden checkpoint, data and sizes; a change replaces or adds a flag."""
     flags = {
         "ckpt": GOLDEN / "tiny_retrieval.pth",
         "model": GOLDEN / "tiny.yaml",
@@ -30,7 +30,7 @@ def golden_arguments(out: Path, **changes: object) -> list[str]:
         "workers": 0,
         **{name.replace("_", "-"): value for name, value in changes.items()},
     }
-    return ["run", "retrieval_golden", *(part for name, value in flags.items() for part in (f"--{name}", str(value)))]
+    return ["run", task, *(part for name, value in flags.items() for part in (f"--{name}", str(value)))]
 
 
 def command(arguments: list[str], ranks: int = 1) -> list[str]:
@@ -40,7 +40,7 @@ def command(arguments: list[str], ranks: int = 1) -> list[str]:
 
 
 def run_processes(arguments: list[str], ranks: int = 1) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(arguments, ranks), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command(arguments, ranks), capture_output=True, text=True, timeout=1800)
 
 
 def result_of(out: Path, task: str = "retrieval_golden", model: str = "tiny_retrieval") -> dict[str, Any]:

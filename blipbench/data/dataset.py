@@ -4,11 +4,28 @@
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A video file, of which `frames` frames are seen."""
+
+    path: Path
+    frames: int
+
+
+Source: TypeAlias = tuple[Path, ...] | Clip  # an image file (one path), a clip given as frames (several), or a video
+
+
+def num_frames(source: Source) -> int:
+    """Images that decoding it gives."""
+    return source.frames if isinstance(source, Clip) else len(source)
 
 
 class Dataset(Protocol):
@@ -34,7 +51,7 @@ class Dataset(Protocol):
 class RetrievalDataset:
     """Images (or clips) and the texts that belong to them.
 
-    `sources[i]` holds the files of item i: one for an image, one per frame for a clip given as frames.
+    `sources[i]` says where the pixels of item i are; all items have as many frames (an image has one).
     `texts` are normalised; `image_of_text[t]` is the index of the item that text t belongs to.
     """
 
@@ -44,11 +61,16 @@ class RetrievalDataset:
     annotation: Path
     annotation_sha256: str
     names: list[str]  # as written in the annotation, for messages and samples
-    sources: list[tuple[Path, ...]]
+    sources: Sequence[Source]
     texts: list[str]
     image_of_text: npt.NDArray[np.int32]  # [texts]
     total_images: int  # before --limit
     is_video: bool = False
+
+    @property
+    def frames(self) -> int:
+        """Of each item."""
+        return num_frames(self.sources[0])
 
     @property
     def counts(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ Left out on purpose, because the reference does without and pixels would change:
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,13 +26,19 @@ MAX_PIXELS = 64_000_000  # some ten times any benchmark's largest image; 192 MB 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 
 
-def decode_image(path: Path, image_size: int) -> torch.Tensor:
-    """The file as uint8 [3, image_size, image_size], RGB.
+Fit = Callable[[Image.Image], torch.Tensor]  # an RGB image of any size to uint8 [3, S, S], as another model wants it
+
+
+def decode_image(path: Path, image_size: int, fit: Fit | None = None) -> torch.Tensor:
+    """The file as uint8 [3, image_size, image_size], RGB; `fit` replaces BLIP's resizing.
 
     Raises DataError if it is not an image, is damaged, or has more than MAX_PIXELS pixels.
     """
     with _opened(path) as image:
-        resized = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC)
+        rgb = image.convert("RGB")
+        if fit is not None:
+            return fit(rgb)
+        resized = rgb.resize((image_size, image_size), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(resized))  # [S, S, 3]
     return pixels.permute(2, 0, 1).contiguous()  # [3, S, S]
 

@@ -52,14 +52,28 @@ def read_retrieval(
         DataError: the annotation is unreadable or malformed, or images are missing or empty.
         UsageError: `limit` is not positive.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: at least one image is needed")
     records, sha256 = read_annotation(annotation)
     captioned, problems = parse_records(records, annotation)
     if problems:
         more = f" (and {len(problems) - 1} more: `blipbench data verify {name}` lists all)" if problems[1:] else ""
         raise DataError(problems[0] + more)
+    return make_retrieval(root, annotation, sha256, captioned, name=name, split=split, max_words=max_words, limit=limit)
 
+
+def make_retrieval(
+    root: Path,
+    annotation: Path,
+    annotation_sha256: str,
+    captioned: Sequence[CaptionedImage],
+    *,
+    name: str,
+    split: str,
+    max_words: int,
+    limit: int | None = None,
+) -> RetrievalDataset:
+    """The data set of these images, whatever format their captions were read from; as `read_retrieval` otherwise."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: at least one image is needed")
     kept = captioned[:limit]
     sources, missing = find_images(root, kept)
     if missing:
@@ -73,7 +87,7 @@ def read_retrieval(
         split=split,
         root=root,
         annotation=annotation,
-        annotation_sha256=sha256,
+        annotation_sha256=annotation_sha256,
         names=[item.image for item in kept],
         sources=[(source,) for source in sources],
         texts=[normalise_caption(caption, max_words) for item in kept for caption in item.captions],
@@ -86,11 +100,7 @@ def find_annotation(root: Path, filename: str, task: str) -> Path:
     """`root`/`filename` or `root`/annotations/`filename`. Raises DataError that names both places."""
     if not root.is_dir():
         raise DataError(f"{task}: --data {root} is not a folder; `blipbench data prepare {task}` says what goes there")
-    try:
-        path = path_inside(filename)
-    except ValueError as error:
-        raise DataError(f"{task}: annotation file {filename!r} {error}") from None
-    places = [root / path, root / "annotations" / path]
+    places = annotation_places(root, filename, task)
     for place in places:
         if os.path.isfile(place):  # Path's own is_file raises where a folder may not be entered
             return place
@@ -100,27 +110,44 @@ def find_annotation(root: Path, filename: str, task: str) -> Path:
     )
 
 
-def read_annotation(path: Path) -> tuple[list[Any], str]:
-    """The records of a JSON list and the file's sha256. Raises DataError with line and column."""
+def annotation_places(root: Path, filename: str, task: str) -> tuple[Path, Path]:
+    """Where an annotation file may lie: `root`/`filename` and `root`/annotations/`filename`. Raises DataError where
+    the name leaves the folder."""
+    try:
+        path = path_inside(filename)
+    except ValueError as error:
+        raise DataError(f"{task}: annotation file {filename!r} {error}") from None
+    return root / path, root / "annotations" / path
+
+
+def read_annotation(path: Path, expected: str = _EXPECTED) -> tuple[list[Any], str]:
+    """The records of a JSON list and the file's sha256. Raises DataError with line and column; `expected` is what its
+    message says of the format."""
+    records, sha256 = read_json(path, expected)
+    if not isinstance(records, list):
+        raise DataError(f"{path} holds {json_kind(records)}, not a list; {expected}")
+    if not records:
+        raise DataError(f"{path} holds an empty list; {expected}")
+    return records, sha256
+
+
+def read_json(path: Path, expected: str) -> tuple[Any, str]:
+    """What a JSON file holds and its sha256. Raises DataError as `read_annotation` does."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     try:
-        records = json.loads(content)
+        parsed = json.loads(content)
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not JSON: byte {error.start} is not {error.encoding} text") from error
     except RecursionError as error:
-        raise DataError(f"{path} is nested too deeply; {_EXPECTED}") from error
+        raise DataError(f"{path} is nested too deeply; {expected}") from error
     except ValueError as error:  # an integer of thousands of digits
         raise DataError(f"{path} is not JSON that can be read: {error}") from error
-    if not isinstance(records, list):
-        raise DataError(f"{path} holds {_kind(records)}, not a list; {_EXPECTED}")
-    if not records:
-        raise DataError(f"{path} holds an empty list; {_EXPECTED}")
-    return records, hashlib.sha256(content).hexdigest()
+    return parsed, hashlib.sha256(content).hexdigest()
 
 
 def parse_records(records: Sequence[Any], annotation: Path) -> tuple[list[CaptionedImage], list[str]]:
@@ -139,24 +166,29 @@ def parse_records(records: Sequence[Any], annotation: Path) -> tuple[list[Captio
 
 def find_images(root: Path, captioned: Sequence[CaptionedImage]) -> tuple[list[Path], list[str]]:
     """The files of the images that exist, and the names of those that do not or are empty."""
+    return find_files(root, [(item.image, item.path) for item in captioned])
+
+
+def find_files(root: Path, images: Sequence[tuple[str, str]]) -> tuple[list[Path], list[str]]:
+    """As `find_images`, of images given by their names as written and their paths."""
     found: list[Path] = []
     missing: list[str] = []
-    for item in captioned:
+    for name, path in images:
         empty = False
-        for place in (root / item.path, root / "images" / item.path):
-            size = _file_size(place)
+        for place in (root / path, root / "images" / path):
+            size = file_size(place)
             if size:
                 found.append(place)
                 break
             empty |= size == 0
         else:
-            missing.append(f"{item.image} (an empty file)" if empty else item.image)
+            missing.append(f"{name} (an empty file)" if empty else name)
     return found, missing
 
 
 def path_inside(relative: str) -> str:
     """`relative` without "." and ".."; ValueError says why it cannot name a file under the folder it is relative to."""
-    if not relative or "\0" in relative or _has_half_surrogate(relative):
+    if not relative or "\0" in relative or has_half_surrogate(relative):
         raise ValueError("is not a file name")
     path = os.path.normpath(relative)
     if os.path.isabs(path) or os.path.splitdrive(path)[0]:
@@ -169,13 +201,13 @@ def path_inside(relative: str) -> str:
 def _check_record(record: Any, one_per_caption: bool) -> str:
     """The image's path inside the data folder; ValueError says what is wrong with the record."""
     if not isinstance(record, dict):
-        raise ValueError(f"is {_kind(record)}; {_EXPECTED}")
+        raise ValueError(f"is {json_kind(record)}; {_EXPECTED}")
     for field in ("image", "caption"):
         if field not in record:
             raise ValueError(f"has no {field!r}; {_EXPECTED}")
     image, caption = record["image"], record["caption"]
     if not isinstance(image, str):
-        raise ValueError(f"'image' is {_kind(image)}, not a file name")
+        raise ValueError(f"'image' is {json_kind(image)}, not a file name")
     try:
         path = path_inside(image)
     except ValueError as error:
@@ -183,17 +215,17 @@ def _check_record(record: Any, one_per_caption: bool) -> str:
 
     if one_per_caption:
         if not isinstance(caption, str):
-            raise ValueError(f"'caption' is {_kind(caption)}, but record 1 has a string; {_EXPECTED}")
+            raise ValueError(f"'caption' is {json_kind(caption)}, but record 1 has a string; {_EXPECTED}")
         if not isinstance(record.get("image_id"), str | int):
             raise ValueError(f"'caption' is a string, but there is no 'image_id' as in a train file; {_EXPECTED}")
     elif not isinstance(caption, list):
-        raise ValueError(f"'caption' is {_kind(caption)}, not a list of strings; {_EXPECTED}")
+        raise ValueError(f"'caption' is {json_kind(caption)}, not a list of strings; {_EXPECTED}")
     elif not caption:
         raise ValueError(f"image {image!r} has an empty caption list; each image needs at least one caption")
     for position, text in enumerate(caption if isinstance(caption, list) else [caption], start=1):
         if not isinstance(text, str):
-            raise ValueError(f"caption {position} is {_kind(text)}, not a string")
-        if _has_half_surrogate(text):
+            raise ValueError(f"caption {position} is {json_kind(text)}, not a string")
+        if has_half_surrogate(text):
             raise ValueError(f"caption {position} holds half a surrogate pair, which is not text: {text!a}")
     return path
 
@@ -235,7 +267,7 @@ def _group_captions(
     return list(by_path.values()), clashes
 
 
-def _file_size(path: Path) -> int | None:
+def file_size(path: Path) -> int | None:
     """Bytes of a regular file, else None: a fifo or a device would be read for ever."""
     try:
         status = path.stat()
@@ -244,12 +276,12 @@ def _file_size(path: Path) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _has_half_surrogate(text: str) -> bool:
+def has_half_surrogate(text: str) -> bool:
     """JSON can spell half a surrogate pair; it is no character, and neither tokenizers nor Parquet take it."""
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _kind(value: Any) -> str:
+def json_kind(value: Any) -> str:
     """What a JSON value is, in JSON's words."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")

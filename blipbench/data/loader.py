@@ -1,6 +1,6 @@
-"""Decodes images in worker processes while the device computes.
+"""Decodes images and clips in worker processes while the device computes.
 
-In go the files of each item (one for an image, one per frame for a clip), out come batches of uint8 pixels in order,
+In go the sources of the items (an image file, a clip's frames, a video), out come batches of uint8 pixels in order,
 prefetched. A file that cannot be decoded is an entry in its batch's `failures`; its neighbours are not disturbed.
 """
 
@@ -8,13 +8,14 @@ import dataclasses
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from blipbench.data.images import decode_image
+from blipbench.data.dataset import Clip, Source, num_frames
+from blipbench.data.images import Fit, decode_image
+from blipbench.data.video import decode_clip
 from blipbench.errors import BlipbenchError, DataError
 
 
@@ -35,27 +36,31 @@ class PixelBatch:
 
 
 def load_pixels(
-    sources: Sequence[tuple[Path, ...]], *, image_size: int, batch_size: int, workers: int
+    sources: Sequence[Source], *, image_size: int, batch_size: int, workers: int, fit: Fit | None = None
 ) -> Iterator[PixelBatch]:
-    """Batches of `batch_size` items in the order of `sources`, resized to `image_size` pixels square.
+    """Batches in the order of `sources`, resized to `image_size` pixels square, or brought to that size by `fit`.
 
-    `workers` is the number of decoding processes, 0 for none. Pixels are in page-locked memory where there is CUDA.
+    Each has `batch_size` images, where a clip counts as its frames; of clips with more frames than that, it has one.
+
+    `workers` is the number of decoding processes, 0 for none; `fit` must be picklable. Frames of a video file are
+    decoded straight to the square, whatever `fit` is. Pixels are in page-locked memory where there is CUDA.
 
     Raises:
         DataError: the sources differ in their number of frames (at once, before any decoding).
         BlipbenchError: a worker process was killed or ran out of memory (while iterating).
     """
-    frames = len(sources[0]) if sources else 1
+    frames = num_frames(sources[0]) if sources else 1
     for position, source in enumerate(sources):
-        if len(source) != frames:
+        if num_frames(source) != frames:
             raise DataError(
                 f"items differ in their number of frames: item 0 has {frames}, item {position} "
-                f"(first file {source[0] if source else 'none'}) has {len(source)}; all must have the same"
+                f"({_first_file(source)}) has {num_frames(source)}; all must have the same"
             )
+    items = max(1, batch_size // max(1, frames))
     loader = DataLoader(
-        _Items(sources, image_size),
-        batch_size=batch_size,
-        num_workers=min(workers, -(-len(sources) // batch_size)),
+        _Items(sources, image_size, fit),
+        batch_size=items,
+        num_workers=min(workers, -(-len(sources) // items)),
         collate_fn=_Collate((3, image_size, image_size) if frames == 1 else (frames, 3, image_size, image_size)),
         pin_memory=torch.cuda.is_available(),
     )
@@ -67,18 +72,33 @@ _Item: TypeAlias = tuple[int, torch.Tensor | str]  # position, pixels or the rea
 
 @dataclasses.dataclass(frozen=True)
 class _Items(Dataset[_Item]):
-    sources: Sequence[tuple[Path, ...]]
+    sources: Sequence[Source]
     image_size: int
+    fit: Fit | None
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def __getitem__(self, position: int) -> _Item:
         try:
-            images = [decode_image(path, self.image_size) for path in self.sources[position]]
+            return position, _decode(self.sources[position], self.image_size, self.fit)
         except DataError as error:
             return position, str(error)
-        return position, images[0] if len(images) == 1 else torch.stack(images)
+
+
+def _decode(source: Source, image_size: int, fit: Fit | None) -> torch.Tensor:
+    """uint8 [3, S, S], or [frames, 3, S, S] where there are several."""
+    if isinstance(source, Clip):
+        frames = decode_clip(source.path, image_size, source.frames)
+    else:
+        frames = torch.stack([decode_image(path, image_size, fit) for path in source])
+    return frames[0] if len(frames) == 1 else frames
+
+
+def _first_file(source: Source) -> str:
+    if isinstance(source, Clip):
+        return f"file {source.path}"
+    return f"first file {source[0] if source else 'none'}"
 
 
 @dataclasses.dataclass(frozen=True)

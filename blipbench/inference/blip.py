@@ -20,7 +20,7 @@ from blipbench.device import Runtime, full_float32
 from blipbench.inference import flops
 from blipbench.inference.linear import fuse
 from blipbench.inference.matching import Matcher
-from blipbench.inference.packing import Indices, TextBank
+from blipbench.inference.packing import Indices, TextBank, pad
 from blipbench.inference.text import PackedTextEncoder
 from blipbench.inference.vision import FastImageEncoder
 from blipbench.models.blip import BlipRetrieval
@@ -97,19 +97,10 @@ class BlipRunner:
         model, device = self.plain, self.runtime.device
         frames = pixels.shape[1] if pixels.ndim == 5 else 1
         image_embeds = model.encode_images(normalise(pixels.to(device)))
-        ids, mask = _pad(input_ids, self.tokenizer.pad_id)
+        ids, mask = pad(input_ids, self.tokenizer.pad_id)
         ids, mask = ids.to(device), mask.to(device)
         texts = model.project_texts(ids, mask)
         itc = model.project_images(image_embeds, frames) @ texts.T
         ids[:, 0] = self.tokenizer.enc_id
         itm = model.match_logits(ids, mask, image_embeds.expand(len(ids), -1, -1))[:, 1]
         return itm.cpu(), itc[0].cpu()
-
-
-def _pad(input_ids: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    longest = max(len(ids) for ids in input_ids)
-    ids = torch.full((len(input_ids), longest), pad_id)
-    for row, text in zip(ids, input_ids, strict=True):
-        row[: len(text)] = torch.tensor(text)
-    lengths = torch.tensor([len(text) for text in input_ids])
-    return ids, (torch.arange(longest) < lengths[:, None]).long()

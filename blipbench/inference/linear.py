@@ -52,9 +52,12 @@ def fuse(*layers: nn.Linear) -> FastLinear:
 
 
 def make_fast(module: nn.Module) -> None:
-    """Replace every nn.Linear below `module` by its fast form, for inference."""
+    """Replace every nn.Linear below `module` by its fast form, for inference.
+
+    nn.MultiheadAttention stays as it is: it reads the weights of its linear layer instead of calling it.
+    """
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, FastLinear(child.weight, child.bias))
-        else:
+        elif not isinstance(child, nn.MultiheadAttention):
             make_fast(child)

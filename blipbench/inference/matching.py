@@ -22,14 +22,18 @@ MATCH = 1  # index of 'match' in the ITM head's two logits
 
 @dataclasses.dataclass(frozen=True)
 class Pending:
-    """Scores that a GPU may still be computing; `result` waits for them."""
+    """Scores that a GPU may still be computing; `result` and `logits` wait for them."""
 
     texts: int
     scored: list[tuple[Chunk, Tensor]]
 
     def result(self) -> Tensor:
         """Logits of 'match' [n] float32, on the CPU."""
-        logits = torch.empty(self.texts)
+        return self.logits()[:, MATCH]
+
+    def logits(self) -> Tensor:
+        """Both logits [n, 2] float32, on the CPU: 'no match' and 'match'."""
+        logits = torch.empty(self.texts, 2)
         for chunk, values in self.scored:
             logits[torch.from_numpy(chunk.order)] = values.float().cpu()
         return logits
@@ -60,7 +64,7 @@ class Matcher:
 
     def _score_chunk(self, chunk: Chunk, context: list[SharedContext]) -> Tensor:
         hidden = self._first_layer(chunk) if self.states is None else self.states[chunk.tokens]
-        return self.head(self.encoder.rest(hidden, chunk, context))[:, MATCH]
+        return self.head(self.encoder.rest(hidden, chunk, context))
 
     def _first_layer(self, chunk: Chunk) -> Tensor:
         return self.encoder.first_layer(self.bank.input_ids[chunk.tokens], chunk)

@@ -49,6 +49,11 @@ class TextBank:
         for part in np.split(order, np.flatnonzero(np.diff((ends - 1) // share)) + 1):
             yield self._chunk(asked[part], part)
 
+    def whole(self) -> Chunk:
+        """All texts in one chunk."""
+        order = np.argsort(self.lengths, kind="stable")
+        return self._chunk(order, order)
+
     def _chunk(self, texts: Indices, order: Indices) -> Chunk:
         lengths = self.lengths[texts]
         first = np.cumsum(lengths) - lengths
@@ -61,3 +66,13 @@ class TextBank:
 
         groups = list(zip(counts.tolist(), values.tolist(), strict=True))
         return Chunk(texts, order, tensor(tokens), tensor(positions), tensor(first), groups)
+
+
+def pad(input_ids: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> tuple[Tensor, Tensor]:
+    """For the plain computation: ids [n, longest] (or [n, length]) filled up with `pad_id`; the mask, 1 at a token."""
+    longest = length or max(len(ids) for ids in input_ids)
+    ids = torch.full((len(input_ids), longest), pad_id)
+    for row, text in zip(ids, input_ids, strict=True):
+        row[: len(text)] = torch.tensor(text)
+    lengths = torch.tensor([len(text) for text in input_ids])
+    return ids, (torch.arange(longest) < lengths[:, None]).long()

@@ -25,6 +25,10 @@ class FastImageEncoder:
         return self.config.image_size
 
     @property
+    def fit(self) -> None:
+        """Images are resized to a square, as the loader does by itself."""
+
+    @property
     def num_tokens(self) -> int:
         """Of one image or frame."""
         return self.config.num_tokens

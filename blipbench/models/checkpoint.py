@@ -65,7 +65,7 @@ def load_checkpoint(
     kind = kind_of(file.path, file.tensors)
     resolved = resolve_config(file.path, read_sizes(file.path, file.tensors), config, file.stated, configs)
     weights = as_float32({name: tensor for name, tensor in file.tensors.items() if ignored_as(name) is None})
-    _require_finite(file.path, weights)
+    require_finite(file.path, weights)
     vocab = find_vocabulary(file, resolved.text.vocab_size)
     if vocab is None and resolved.text.vocab_size != TextConfig().vocab_size:
         raise CheckpointError(
@@ -155,7 +155,8 @@ def identity(tensor: Tensor) -> tuple[object, ...]:
     return storage.data_ptr(), storage.nbytes(), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _require_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+def require_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError where a weight is NaN or infinite."""
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())

@@ -34,7 +34,11 @@ CONFIG_KEY = "blipbench.model"
 TIED_KEY = "blipbench.tied"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ("config.json", "vocab.txt")
+_HUB_FILES = (
+    *("config.json", "vocab.txt"),
+    *("preprocessor_config.json", "processor_config.json"),  # the rest is CLIP's and SigLIP's
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model"),
+)
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,12 @@ def read_tensors(path: Path) -> TensorFile:
     """Read a checkpoint file or transformers folder. Raises CheckpointError when it is damaged, hostile or none."""
     config_json: dict[str, Any] | None = None
     if path.is_dir():
-        config_json = _read_json(path / "config.json", f"{path}: a transformers folder needs config.json")
+        config_json = read_json(path / "config.json", f"{path}: a transformers folder needs config.json")
         files = _weight_files(path)
     else:
         files = [path]
         if path.with_name("config.json").is_file() and path.suffix in (".safetensors", ".bin"):
-            config_json = _read_json(path.with_name("config.json"), f"{path}: its config.json")
+            config_json = read_json(path.with_name("config.json"), f"{path}: its config.json")
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     extras: tuple[str, ...] = ()
@@ -93,13 +97,22 @@ def read_tensors(path: Path) -> TensorFile:
         else:
             found, extras = _read_torch(file)
         tensors |= found
-    digest = hash_file(files[0]) if len(files) == 1 else _hash_of_hashes(files)
+    digest = _hash_of(files)
     if is_transformers(set(tensors)):
         return TensorFile(
             path, digest, "transformers", to_official(tensors), extras, _stated_by_transformers(config_json)
         )
     layout: Layout = "safetensors" if files[0].suffix == ".safetensors" else "official"
     return TensorFile(path, digest, layout, tensors, extras, _stated_by_header(path, metadata))
+
+
+def hash_weights(folder: Path) -> str:
+    """The sha256 of a transformers folder's weights (see TensorFile). Raises CheckpointError where files are missing,
+    empty or evidently no checkpoint."""
+    files = _weight_files(folder)
+    for file in files:
+        _refuse_foreign(file)
+    return _hash_of(files)
 
 
 def _from_hub(repo: str) -> Path:
@@ -126,7 +139,7 @@ def _weight_files(folder: Path) -> list[Path]:
             return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
-            shards = _read_json(index, f"{index}: the index of shards").get("weight_map")
+            shards = read_json(index, f"{index}: the index of shards").get("weight_map")
             if not isinstance(shards, dict) or not shards:
                 raise CheckpointError(f"{index}: weight_map: expected tensor names with their files")
             files = [folder / Path(str(shard)).name for shard in sorted(set(shards.values()))]
@@ -203,12 +216,15 @@ def _unpickling_problem(reason: str) -> str:
     return "truncated, or not a checkpoint; download it again"
 
 
-def _hash_of_hashes(files: Sequence[Path]) -> str:
-    """The hash of several files' own hashes: order and content both count."""
+def _hash_of(files: Sequence[Path]) -> str:
+    """The hash of a file; of several, that of their own hashes: order and content both count."""
+    if len(files) == 1:
+        return hash_file(files[0])
     return hashlib.sha256("\n".join(hash_file(file) for file in files).encode()).hexdigest()
 
 
-def _read_json(file: Path, what: str) -> dict[str, Any]:
+def read_json(file: Path, what: str) -> dict[str, Any]:
+    """A JSON object; `what` begins the message of the CheckpointError that is raised where there is none."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

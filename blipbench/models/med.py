@@ -1,9 +1,9 @@
 """MED, BLIP's text transformer: BERT layers with a cross-attention between self-attention and MLP (BLIP, section 3.1).
 
 As an encoder, mode 'text' (`context` None) skips the cross-attention and starts with [CLS]; mode 'multimodal' attends
-to image tokens and starts with [ENC]. As a decoder, self-attention is causal, the text starts with [DEC], and a language
-model head ends it. This is the plain, padded and masked form: what training and the self-check use; `inference/`
-computes the same numbers without the padding. State-dict names are the official ones.
+to image tokens and starts with [ENC]. As a decoder, self-attention is causal, the text starts with [DEC], and a
+language model head ends it. This is the plain, padded and masked form: what training and the self-check use;
+`inference/` computes the same numbers without the padding. State-dict names are the official ones.
 """
 
 import torch
@@ -21,6 +21,16 @@ class Projections(nn.Module):
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(context_width, width)
         self.value = nn.Linear(context_width, width)
+
+    def attend(self, hidden: Tensor, context: Tensor, num_heads: int, mask: Tensor | None) -> Tensor:
+        """hidden [batch, tokens, width] over context [batch, T, context_width] -> [batch, tokens, width]."""
+
+        def heads(x: Tensor) -> Tensor:
+            return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)  # [batch, heads, tokens, head_dim]
+
+        query, key, value = self.query(hidden), self.key(context), self.value(context)
+        out = F.scaled_dot_product_attention(heads(query), heads(key), heads(value), attn_mask=mask)
+        return out.transpose(1, 2).flatten(2)
 
 
 class Residual(nn.Module):
@@ -45,12 +55,7 @@ class Attention(nn.Module):
         self.output = Residual(config.width, config.width, config.layer_norm_eps)
 
     def forward(self, hidden: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
-        def heads(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [batch, heads, tokens, head_dim]
-
-        query, key, value = self.self.query(hidden), self.self.key(context), self.self.value(context)
-        out = F.scaled_dot_product_attention(heads(query), heads(key), heads(value), attn_mask=mask)
-        return self.output(out.transpose(1, 2).flatten(2), hidden)  # [batch, tokens, width]
+        return self.output(self.self.attend(hidden, context, self.num_heads, mask), hidden)
 
 
 class Intermediate(nn.Module):

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import torch
 
 from blipbench.data.dataset import RetrievalDataset
 from blipbench.data.loader import load_pixels
-from blipbench.inference.blip import BlipRunner
+from blipbench.inference.capabilities import DualEncoder, MatchingEncoder
 from blipbench.inference.matching import Pending
 from blipbench.inference.packing import TextBank
 from blipbench.inference.similarity import top_candidates
@@ -54,7 +55,7 @@ RERANK_ROWS = pa.schema(
 class Retrieval:
     """One retrieval run. `input_ids` are the data set's texts, [CLS] first, cut at the task's `max_tokens`."""
 
-    model: BlipRunner
+    model: DualEncoder
     dataset: RetrievalDataset
     input_ids: list[list[int]]
     stages: Sequence[Stage]
@@ -67,7 +68,7 @@ class Retrieval:
 
 
 def build_retrieval(
-    model: BlipRunner, dataset: RetrievalDataset, *, k_test: int, max_tokens: int, rerank: bool, workers: int
+    model: DualEncoder, dataset: RetrievalDataset, *, k_test: int, max_tokens: int, rerank: bool, workers: int
 ) -> Retrieval:
     """`k_test` larger than the collection means all of it."""
     input_ids = model.tokenize(dataset.texts, max_tokens)
@@ -75,7 +76,8 @@ def build_retrieval(
     embed = Embed(model, dataset, input_ids, cache, workers)
     stages: list[Stage] = [embed]
     if rerank:
-        stages.append(Rerank(model, dataset, input_ids, cache, workers, k_test))
+        matching = cast(MatchingEncoder, model)  # a model that cannot match has been refused the task
+        stages.append(Rerank(matching, dataset, input_ids, cache, workers, k_test))
     return Retrieval(model, dataset, input_ids, stages)
 
 
@@ -83,7 +85,7 @@ def build_retrieval(
 class Embed:
     """Unit-norm ITC embeddings: a unit is one image (or clip) or a block of texts."""
 
-    model: BlipRunner
+    model: DualEncoder
     dataset: RetrievalDataset
     input_ids: list[list[int]]
     cache: TokenCache
@@ -94,7 +96,7 @@ class Embed:
 
     def units(self, earlier: Samples) -> list[Unit]:
         lengths = np.array([len(ids) for ids in self.input_ids])
-        image_cost = self.model.image_flops(len(self.dataset.sources[0]))
+        image_cost = self.model.image_flops(self.dataset.frames)
         images = [Unit(f"image-{i}", image_cost, 1, i) for i in range(len(self.dataset.sources))]
         texts = []
         for start in range(0, len(lengths), TEXTS_PER_UNIT):
@@ -124,8 +126,9 @@ class Embed:
     def _embed_images(self, units: list[Unit]) -> Iterator[Sample]:
         sources = [self.dataset.sources[unit.payload] for unit in units]
         kind = "clip" if self.dataset.is_video else "image"
+        vision = self.model.vision
         for batch in load_pixels(
-            sources, image_size=self.model.vision.image_size, batch_size=self.model.vision.batch, workers=self.workers
+            sources, image_size=vision.image_size, batch_size=vision.batch, workers=self.workers, fit=vision.fit
         ):
             yield from (Sample(units[at].id, error=reason) for at, reason in batch.failures)
             if not batch.indices:
@@ -179,7 +182,7 @@ def find_candidates(embeddings: retrieval_score.Embeddings, k: int, device: torc
 class Rerank:
     """ITM logits: a unit is one image with all texts that it or they ask for."""
 
-    model: BlipRunner
+    model: MatchingEncoder
     dataset: RetrievalDataset
     input_ids: list[list[int]]
     cache: TokenCache
@@ -191,7 +194,7 @@ class Rerank:
 
     def units(self, earlier: Samples) -> list[Unit]:
         embeddings = retrieval_score.read_embeddings(earlier["embed"])
-        frames = len(self.dataset.sources[0])
+        frames = self.dataset.frames
         costs = self.model.match_flops([len(ids) for ids in self.input_ids], frames)
         context = self.model.context_flops(frames)
         return [
@@ -220,7 +223,9 @@ class Rerank:
         rest = [unit for unit in units if unit.payload.image not in self.cache]
         sources = [self.dataset.sources[unit.payload.image] for unit in rest]
         vision = self.model.vision
-        for batch in load_pixels(sources, image_size=vision.image_size, batch_size=vision.batch, workers=self.workers):
+        for batch in load_pixels(
+            sources, image_size=vision.image_size, batch_size=vision.batch, workers=self.workers, fit=vision.fit
+        ):
             yield from (Sample(rest[at].id, error=reason) for at, reason in batch.failures)
             if batch.indices:
                 _, tokens = self.model.embed_images(batch.pixels)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from blipbench.data.dataset import RetrievalDataset
 from blipbench.data.loader import load_pixels
 from blipbench.errors import DataError
-from blipbench.inference.blip import BlipRunner
+from blipbench.inference.capabilities import DualEncoder
 from blipbench.protocols import retrieval_score
 from blipbench.protocols.base import Samples, SelfCheck
 from blipbench.protocols.retrieval_score import Embeddings, Pairs, Ranks
@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def check_sample(
-    model: BlipRunner, dataset: RetrievalDataset, input_ids: list[list[int]], samples: Samples, seed: int
+    model: DualEncoder, dataset: RetrievalDataset, input_ids: list[list[int]], samples: Samples, seed: int
 ) -> SelfCheck:
     """At least 32 pairs (or all, if there are fewer) of at least four images."""
     embeddings = retrieval_score.read_embeddings(samples["embed"])
@@ -30,11 +30,14 @@ def check_sample(
     for image in np.unique(pairs.image[at]):
         mine = at[pairs.image[at] == image]
         source = dataset.sources[embeddings.image_ids[image]]
-        (batch,) = load_pixels([source], image_size=model.vision.image_size, batch_size=1, workers=0)
+        vision = model.vision
+        (batch,) = load_pixels([source], image_size=vision.image_size, batch_size=1, workers=0, fit=vision.fit)
         if batch.failures:
             raise DataError(f"self-check: {batch.failures[0][1]}; it could be read before, so the data has changed")
         itm, itc = model.plain_scores(batch.pixels, [input_ids[embeddings.text_ids[t]] for t in pairs.text[mine]])
-        plain_itm[mine], plain_itc[mine] = itm.numpy(), itc.numpy()
+        plain_itc[mine] = itc.numpy()
+        if itm is not None:
+            plain_itm[mine] = itm.numpy()
     deviation = _deviation(pairs.itc[at], plain_itc[at])
     if "rerank" not in samples:
         return SelfCheck("pairs", len(at), deviation, "ranks", 0, 0)

@@ -3,7 +3,9 @@
 This table is where a protocol is plugged in; the loop (`evaluate.py`) and the run (`run.py`) know none by name.
 """
 
+from blipbench.recipes.nlvr import NLVR
 from blipbench.recipes.recipe import Recipe
 from blipbench.recipes.retrieval import RETRIEVAL
+from blipbench.recipes.vqa import VQA
 
-RECIPES: dict[str, Recipe] = {"retrieval": RETRIEVAL}
+RECIPES: dict[str, Recipe] = {"retrieval": RETRIEVAL, "nlvr": NLVR, "vqa": VQA}

@@ -1,7 +1,7 @@
-"""What a protocol must bring to be run: five functions and the names of its stages."""
+"""What a protocol must bring to be run: its functions, the names of its stages, and what it needs of a model."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,21 @@ from blipbench.protocols.base import Protocol, Samples
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """`read(task, root, split, limit)`: the data set. `load(task, checkpoint, runtime)`: the model, ready to run.
-    `build(task, model, dataset, workers)`: the protocol bound to both. `score(samples, seed)`: metrics from samples."""
+    `build(task, model, dataset, workers)`: the protocol bound to both. `score(samples, seed)`: metrics from samples.
+
+    `needs(task)`: the capabilities that the task asks of a model, each with the way out for one that has it not, where
+    there is any; without it, a capability of each stage's name.
+    """
 
     read: Callable[[Any, Path, str, int | None], Dataset]
     load: Callable[[Any, Checkpoint, Runtime], Any]
     build: Callable[[Any, Any, Any, int], Protocol]
     score: Callable[[Samples, int], Metrics]
     stages: tuple[str, ...]
+    needs: Callable[[Any], Mapping[str, str]] | None = None
+
+    def needed(self, task: Any) -> Mapping[str, str]:
+        return dict.fromkeys(self.stages, "") if self.needs is None else self.needs(task)
 
 
 def annotation_of(task: TaskSpec, split: str) -> str:

@@ -13,6 +13,7 @@ from blipbench.models.catalog import find_entry
 from blipbench.paths import data_file
 
 _PAPER_MODELS = {"base": "BLIP ViT-B", "large": "BLIP ViT-L"}
+_OUR_PREFIX = {"t2v": "vid"}  # published.json says text-to-video where blipbench says what is retrieved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,13 @@ def _paper_row(published_task: str | None, model_size: str | None) -> PublishedR
 
 
 def _as_published(row: dict[str, Any]) -> PublishedRow:
-    return PublishedRow(**{field: row[field] for field in ("model", "task", "split", "metrics", "source", "note")})
+    fields = {field: row[field] for field in ("model", "task", "split", "source", "note")}
+    return PublishedRow(**fields, metrics={_our_name(name): value for name, value in row["metrics"].items()})
+
+
+def _our_name(metric: str) -> str:
+    prefix, _, rest = metric.partition("_")
+    return f"{_OUR_PREFIX[prefix]}_{rest}" if prefix in _OUR_PREFIX else metric
 
 
 def _rows() -> list[dict[str, Any]]:

@@ -45,7 +45,8 @@ def render_result(result: Result, task: TaskSpec | None, published: PublishedRow
     """Print the whole result; without `task` its caveats and its own settings are not known."""
     console.print()
     _say(console, result.task.title, "bold")
-    console.print(_metrics_table(result, published))
+    if result.metrics:  # a test split whose answers only a server has gives none
+        console.print(_metrics_table(result, published))
     for line in _caption(result):
         _say(console, line, "dim")
     if published is not None:

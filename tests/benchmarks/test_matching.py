@@ -116,8 +116,8 @@ def test_itm_scoring(
 def test_small_protocol(
     benchmark: Any, checkpoint: Checkpoint, reference: ReferenceWay, pictures: torch.Tensor
 ) -> None:
-    """24 images, 120 texts, k 32: embed everything, pick candidates, rerank both directions. Same scores, one run each
-    of the baseline (minutes), the median of three of ours."""
+    """24 images, 120 texts, k 32: embed everything, pick candidates, rerank both directions. Same scores. Ours is the
+    median of three; the baseline encodes everything and reranks every fourth query, whose time counts four times."""
     runner = make_runner(checkpoint, "fp32")
     input_ids = coco_like_ids(PROTOCOL_TEXTS, seed=3)
 
@@ -126,9 +126,7 @@ def test_small_protocol(
 
     benchmark.pedantic(ours, rounds=3, warmup_rounds=0)
     seconds = benchmark.stats.stats.median
-    start = time.perf_counter()
-    i2t, t2i = reference.evaluate(normalise(pictures), input_ids, K_TEST)
-    baseline = time.perf_counter() - start
+    i2t, t2i, baseline = reference.evaluate(normalise(pictures), input_ids, K_TEST, every=4)
     scores = ours()
     for expected in (i2t, t2i.T):
         candidate = expected > -100

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from make_clips import write_clip
 from PIL import Image
 
+from blipbench.data.dataset import Clip
 from blipbench.data.images import decode_image
 from blipbench.data.loader import load_pixels
+from blipbench.data.video import decode_clip
 from blipbench.errors import BlipbenchError, DataError
 
 
@@ -50,7 +53,7 @@ def test_a_batch_of_bad_files_alone_has_no_pixels(tmp_path: Path) -> None:
 
 def test_a_clip_is_a_stack_of_its_frames(tmp_path: Path) -> None:
     paths = [path for (path,) in images(tmp_path, 6)]
-    (batch,) = load_pixels([tuple(paths[:3]), tuple(paths[3:])], image_size=16, batch_size=4, workers=1)
+    (batch,) = load_pixels([tuple(paths[:3]), tuple(paths[3:])], image_size=16, batch_size=6, workers=1)
     assert batch.pixels.shape == (2, 3, 3, 16, 16)
     assert torch.equal(batch.pixels[1, 2], decode_image(paths[5], 16))
 
@@ -67,6 +70,28 @@ def test_clips_of_different_lengths_are_refused_before_decoding(tmp_path: Path) 
     paths = [path for (path,) in images(tmp_path, 3)]
     with pytest.raises(DataError, match=r"item 0 has 1, item 1 \(first file .*1\.jpg\) has 2"):
         load_pixels([(paths[0],), (paths[1], paths[2])], image_size=16, batch_size=4, workers=0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_video_file_is_decoded_to_its_frames(tmp_path: Path, workers: int) -> None:
+    clips = [Clip(write_clip(tmp_path / f"{count}.mp4", count), frames=8) for count in (8, 20, 3)]
+    batches = list(load_pixels(clips, image_size=16, batch_size=16, workers=workers))
+    assert [batch.indices for batch in batches] == [[0, 1], [2]]
+    assert torch.equal(batches[0].pixels[1], decode_clip(clips[1].path, 16))
+
+
+@pytest.mark.parametrize("batch_size, items", [(1, 1), (7, 1), (8, 1), (16, 2), (30, 3)])
+def test_the_batch_size_counts_frames(tmp_path: Path, batch_size: int, items: int) -> None:
+    clip = Clip(write_clip(tmp_path / "clip.mp4", 8), frames=8)
+    first = next(load_pixels([clip] * 4, image_size=16, batch_size=batch_size, workers=0))
+    assert first.pixels.shape == (items, 8, 3, 16, 16)
+
+
+def test_a_bad_video_is_a_failure_beside_its_sound_neighbours(tmp_path: Path) -> None:
+    clips = [Clip(write_clip(tmp_path / f"{number}.mp4", 8), frames=8) for number in range(3)]
+    clips[1].path.write_bytes(b"")
+    (batch,) = load_pixels(clips, image_size=16, batch_size=24, workers=1)
+    assert (batch.indices, [position for position, _ in batch.failures]) == ([0, 2], [1])
 
 
 def test_nothing_to_load_gives_no_batches() -> None:

@@ -89,7 +89,7 @@ def test_what_is_not_free_is_described_and_never_fetched(tmp_path: Path, server:
     report = prepare("mine", [folder], tmp_path)
     assert report.missing == ["val2014/"]
     assert report.lines[1] == (
-        f"missing val2014/: get {folder.url} and unpack it so that its images lie in {tmp_path / 'val2014'} "
+        f"missing   val2014/: get {folder.url} and unpack it so that its images lie in {tmp_path / 'val2014'} "
         "(6.2 GB; md5 a3d7)"
     )
     assert server.asked == []  # type: ignore[attr-defined]
@@ -106,7 +106,7 @@ def test_an_archive_that_is_there_is_checked_and_waits_to_be_unpacked(tmp_path: 
     (tmp_path / "val2014.zip").write_bytes(CONTENT)
     (sound,) = prepare("mine", [DataSource("val2014/", "http://host/val2014.zip", md5=MD5)], tmp_path).lines[1:]
     assert sound == (
-        f"missing val2014/: {tmp_path / 'val2014.zip'} has the published md5; "
+        f"missing   val2014/: {tmp_path / 'val2014.zip'} has the published md5; "
         f"unpack it so that its images lie in {tmp_path / 'val2014'}"
     )
     assert prepare("mine", [DataSource("val2014/", "http://host/val2014.zip", md5="0" * 32)], tmp_path).wrong
@@ -135,3 +135,9 @@ def test_an_empty_file_is_not_taken_for_the_data(tmp_path: Path) -> None:
 def test_a_source_outside_the_data_folder_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"mine: sources: file '\.\./x' leaves the data folder"):
         prepare("mine", [DataSource("../x")], tmp_path)
+
+
+def test_an_optional_file_that_is_missing_is_told_but_does_not_fail(tmp_path: Path) -> None:
+    report = prepare("task", [DataSource("train2014/", optional=True, note="for training")], tmp_path)
+    assert report.ok
+    assert report.lines[1].startswith("optional  train2014/: get it from its publisher")

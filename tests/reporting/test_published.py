@@ -29,6 +29,12 @@ def test_zero_shot_on_flickr_is_the_row_of_the_coco_checkpoint() -> None:
     assert (row.split, row.metrics["txt_r1"]) == ("test 1K, zero-shot", 96.0)
 
 
+def test_a_text_to_video_row_stands_beside_the_retrieval_of_videos() -> None:
+    row = published_row("retrieval_msrvtt", "retrieval_msrvtt", "model_base_retrieval_coco.pth", "base")
+    assert row is not None
+    assert row.metrics == {"vid_r1": 43.3, "vid_r5": 65.6, "vid_r10": 74.7, "vid_mdR": 2}
+
+
 @pytest.mark.parametrize("size, figure", [("base", 97.3), ("large", 97.4)])
 def test_another_file_gets_the_papers_row_of_its_size_labelled_so(size: str, figure: float) -> None:
     row = published_row(*FLICKR, "mine.pth", size)

@@ -1,0 +1,148 @@
+"""Reads NLVR2 annotations: sentences that are true or false of two images.
+
+A file is a JSON list of
+    {"sentence": "...", "label": "True" | "False", "images": ["dev/dev-1-0-img0.png", "dev/dev-1-0-img1.png"]}
+
+In go a data folder and an annotation file, out comes an NlvrDataset whose image files are known to be there, looked up
+in the folder and in its images/. The first image is the left one. Records are counted from 1 in messages.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from blipbench.data.karpathy import find_files, has_half_surrogate, json_kind, path_inside, read_annotation
+from blipbench.data.text import normalise_caption
+from blipbench.errors import DataError, UsageError
+
+_EXPECTED = (
+    'expected a list of {"sentence": "...", "label": "True" or "False", "images": ["left.png", "right.png"]} '
+    "(one record per sentence)"
+)
+_LABELS = {"True": True, "False": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class NlvrDataset:
+    """Sentences about pairs of images, in the order of the annotation.
+
+    Each image and each (ordered) pair of images is there once, however many sentences are about it. `sentences` are
+    normalised.
+    """
+
+    name: str
+    split: str
+    annotation: Path
+    annotation_sha256: str
+    images: list[str]  # as written in the annotation
+    sources: list[Path]  # [images]
+    pairs: list[tuple[int, int]]  # left and right, indices of images
+    sentences: list[str]
+    labels: list[bool]  # [sentences]
+    pair_of_sentence: list[int]
+    total_pairs: int  # before --limit
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"image pairs": len(self.pairs), "sentences": len(self.sentences), "images": len(self.images)}
+
+    @property
+    def limited_from(self) -> int | None:
+        return self.total_pairs if self.total_pairs > len(self.pairs) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Statement:
+    """One sound record. `paths` are the images' without "." and "..", `names` as written."""
+
+    sentence: str
+    label: bool
+    names: tuple[str, str]
+    paths: tuple[str, str]
+
+
+def read_nlvr(
+    root: Path, annotation: Path, *, name: str, split: str, max_words: int, limit: int | None = None
+) -> NlvrDataset:
+    """The split that `annotation` describes. `name` is the task's, for messages; `limit` keeps the first image pairs
+    with all their sentences. Sentences are normalised to at most `max_words` words.
+
+    Raises:
+        DataError: the annotation is unreadable or malformed, or images are missing or empty.
+        UsageError: `limit` is not positive.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: at least one image pair is needed")
+    records, sha256 = read_annotation(annotation, _EXPECTED)
+    statements = _parse(records, annotation)
+    all_pairs = {paths: number for number, paths in enumerate(dict.fromkeys(s.paths for s in statements))}
+    pairs = list(all_pairs)[:limit]
+    kept = [s for s in statements if all_pairs[s.paths] < len(pairs)]
+
+    images = {path: name for s in kept for path, name in zip(s.paths, s.names, strict=True)}
+    number = {path: place for place, path in enumerate(images)}
+    sources, missing = find_files(root, [(as_written, path) for path, as_written in images.items()])
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        raise DataError(
+            f"{name}: {len(missing)} of {len(images)} images {are} missing under {root}, first: {missing[0]}; "
+            f"run `blipbench data prepare {name}`"
+        )
+    return NlvrDataset(
+        name=name,
+        split=split,
+        annotation=annotation,
+        annotation_sha256=sha256,
+        images=list(images.values()),
+        sources=sources,
+        pairs=[(number[left], number[right]) for left, right in pairs],
+        sentences=[normalise_caption(s.sentence, max_words) for s in kept],
+        labels=[s.label for s in kept],
+        pair_of_sentence=[all_pairs[s.paths] for s in kept],
+        total_pairs=len(all_pairs),
+    )
+
+
+def _parse(records: Sequence[Any], annotation: Path) -> list[_Statement]:
+    statements: list[_Statement] = []
+    problems: list[str] = []
+    for number, record in enumerate(records, start=1):
+        try:
+            statements.append(_check_record(record))
+        except ValueError as error:
+            problems.append(f"{annotation}: record {number}: {error}")
+    if problems:
+        raise DataError(problems[0] + (f" (and {len(problems) - 1} more)" if problems[1:] else ""))
+    return statements
+
+
+def _check_record(record: Any) -> _Statement:
+    """ValueError says what is wrong with the record."""
+    if not isinstance(record, dict):
+        raise ValueError(f"is {json_kind(record)}; {_EXPECTED}")
+    for field in ("sentence", "label", "images"):
+        if field not in record:
+            raise ValueError(f"has no {field!r}; {_EXPECTED}")
+    sentence, label, images = record["sentence"], record["label"], record["images"]
+    if not isinstance(sentence, str):
+        raise ValueError(f"'sentence' is {json_kind(sentence)}, not a string")
+    if has_half_surrogate(sentence):
+        raise ValueError(f"'sentence' holds half a surrogate pair, which is not text: {sentence!a}")
+    if not isinstance(label, str) or label not in _LABELS:
+        raise ValueError(f'\'label\' is {label!r}; it must be the string "True" or "False"')
+    if not isinstance(images, list):
+        raise ValueError(f"'images' is {json_kind(images)}, not a list of two file names")
+    if len(images) != 2:
+        raise ValueError(f"'images' holds {len(images)} file names; a sentence is about two images, left and right")
+    left, right = (_path_of(image) for image in images)
+    return _Statement(sentence, _LABELS[label], (images[0], images[1]), (left, right))
+
+
+def _path_of(image: Any) -> str:
+    if not isinstance(image, str):
+        raise ValueError(f"an image is {json_kind(image)}, not a file name")
+    try:
+        return path_inside(image)
+    except ValueError as error:
+        raise ValueError(f"image {image!r} {error}") from None

@@ -1,0 +1,224 @@
+"""NLVR2: is a sentence true of two images (BLIP, section 5.4)? One stage, `reason`; a unit is a pair of images.
+
+The images keep the order of the annotation, and each sentence is judged once. (The reference swaps the images, and the
+words left and right, at random also when testing, and counts again the samples that pad its last batch.)
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from blipbench.data.loader import load_pixels
+from blipbench.data.nlvr import NlvrDataset
+from blipbench.errors import DataError
+from blipbench.inference.reasoning import NlvrRunner
+from blipbench.metrics.metric import Metrics
+from blipbench.metrics.nlvr import nlvr_metrics
+from blipbench.models.nlvr import TRUE
+from blipbench.protocols.base import Sample, Samples, SelfCheck, Stage, Unit
+
+SENTENCES_PER_UNIT = 64  # bounds a batch where somebody's own data has thousands about one pair
+CHECKED_PAIRS = 4
+
+REASON_ROWS = pa.schema(
+    [
+        ("index", pa.int32()),  # the sentence's, in the data set
+        ("pair", pa.int32()),
+        ("left", pa.string()),
+        ("right", pa.string()),
+        ("sentence", pa.string()),
+        ("label", pa.bool_()),
+        ("logits", pa.list_(pa.float32())),  # false, true
+        ("split", pa.string()),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Nlvr:
+    """One NLVR2 run. `input_ids` are the data set's sentences, [ENC] first."""
+
+    model: NlvrRunner
+    dataset: NlvrDataset
+    input_ids: list[list[int]]
+    stages: Sequence[Stage]
+
+    def score(self, samples: Samples, seed: int) -> Metrics:
+        return score(samples, seed)
+
+    def self_check(self, samples: Samples, seed: int) -> SelfCheck:
+        return check_sample(self.model, self.dataset, self.input_ids, samples, seed)
+
+
+def build_nlvr(model: NlvrRunner, dataset: NlvrDataset, workers: int) -> Nlvr:
+    input_ids = model.tokenize(dataset.sentences)
+    return Nlvr(model, dataset, input_ids, [Reason(model, dataset, input_ids, workers)])
+
+
+def score(samples: Samples, seed: int) -> Metrics:
+    table = samples["reason"].sort_by("index")
+    label = table.column("label").to_numpy(zero_copy_only=False).astype(bool)
+    pair = table.column("pair").to_numpy().astype(np.int64)
+    return nlvr_metrics(_judged_true(_logits(table)) == label, pair, table.column("split")[0].as_py(), seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Statements:
+    """A pair of images (indices of the data set) with sentences about it."""
+
+    pair: int
+    left: int
+    right: int
+    sentences: list[int]
+
+    @property
+    def images(self) -> set[int]:
+        return {self.left, self.right}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+    """Logits of every sentence: a unit is a pair of images with all sentences about it."""
+
+    model: NlvrRunner
+    dataset: NlvrDataset
+    input_ids: list[list[int]]
+    workers: int
+    name: str = "reason"
+    noun: str = "sentences"
+    schema: pa.Schema = REASON_ROWS
+
+    def units(self, earlier: Samples) -> list[Unit]:
+        about: list[list[int]] = [[] for _ in self.dataset.pairs]
+        for sentence, pair in enumerate(self.dataset.pair_of_sentence):
+            about[pair].append(sentence)
+        return [
+            self._unit(Statements(pair, left, right, sentences[start : start + SENTENCES_PER_UNIT]), start)
+            for pair, ((left, right), sentences) in enumerate(zip(self.dataset.pairs, about, strict=True))
+            for start in range(0, len(sentences), SENTENCES_PER_UNIT)
+        ]
+
+    def _unit(self, statements: Statements, start: int) -> Unit:
+        lengths = [len(self.input_ids[sentence]) for sentence in statements.sentences]
+        cost = len(statements.images) * self.model.image_flops() + self.model.pair_flops(lengths)
+        return Unit(f"pair-{statements.pair}-{start}", cost, len(lengths), statements)
+
+    def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+        waiting: tuple[list[Unit], Tensor] | None = None  # submitted one batch ahead, so that a GPU always has work
+        for batch, tokens in self._encoded(units):
+            readable = []
+            for unit in batch:
+                reasons = [found for image in unit.payload.images if isinstance(found := tokens[image], str)]
+                if reasons:
+                    yield Sample(unit.id, error=reasons[0])
+                else:
+                    readable.append(unit)
+            submitted = (readable, self._submit(readable, tokens)) if readable else None
+            if waiting is not None:
+                yield from self._samples(*waiting)
+            waiting = submitted
+        if waiting is not None:
+            yield from self._samples(*waiting)
+
+    def _encoded(self, units: Sequence[Unit]) -> Iterator[tuple[list[Unit], dict[int, Tensor | str]]]:
+        """Units in batches, with the tokens of their images, each encoded once a batch, or why one cannot be read."""
+        batches = list(_batches(units, self.model.vision.batch))
+        encoded = self._encode([image for _, images in batches for image in images])
+        for batch, images in batches:
+            yield batch, dict(zip(images, itertools.islice(encoded, len(images)), strict=True))
+
+    def _encode(self, images: Sequence[int]) -> Iterator[Tensor | str]:
+        """Tokens [T, image_width] of each image in turn, or why it cannot be read."""
+        vision = self.model.vision
+        sources = [(self.dataset.sources[image],) for image in images]
+        for batch in load_pixels(sources, image_size=vision.image_size, batch_size=vision.batch, workers=self.workers):
+            found: dict[int, Tensor | str] = dict(batch.failures)
+            if batch.indices:
+                found |= zip(batch.indices, self.model.encode_images(batch.pixels), strict=True)
+            yield from (found[position] for position in sorted(found))
+
+    def _submit(self, units: Sequence[Unit], tokens: dict[int, Tensor | str]) -> Tensor:
+        """Logits [sentences of the units, 2], under way."""
+
+        def images(which: Sequence[int]) -> Tensor:
+            return torch.stack([found for image in which if isinstance(found := tokens[image], Tensor)])
+
+        pairs: list[Statements] = [unit.payload for unit in units]
+        ids = [self.input_ids[sentence] for pair in pairs for sentence in pair.sentences]
+        pair_of = np.repeat(np.arange(len(pairs)), [len(pair.sentences) for pair in pairs])
+        return self.model.reason(images([p.left for p in pairs]), images([p.right for p in pairs]), ids, pair_of)
+
+    def _samples(self, units: Sequence[Unit], submitted: Tensor) -> Iterator[Sample]:
+        logits = iter(submitted.cpu().numpy())
+        for unit in units:
+            yield Sample(
+                unit.id, [self._row(unit.payload, sentence, next(logits)) for sentence in unit.payload.sentences]
+            )
+
+    def _row(self, pair: Statements, sentence: int, logits: npt.NDArray[np.float32]) -> dict[str, object]:
+        data = self.dataset
+        return {
+            "index": sentence,
+            "pair": pair.pair,
+            "left": data.images[pair.left],
+            "right": data.images[pair.right],
+            "sentence": data.sentences[sentence],
+            "label": data.labels[sentence],
+            "logits": logits,
+            "split": data.split,
+        }
+
+
+def _batches(units: Sequence[Unit], images_per_batch: int) -> Iterator[tuple[list[Unit], list[int]]]:
+    """Consecutive units that have at most that many images together (but at least one unit), and the images."""
+    batch: list[Unit] = []
+    images: set[int] = set()
+    for unit in units:
+        if batch and len(images | unit.payload.images) > images_per_batch:
+            yield batch, sorted(images)
+            batch, images = [], set()
+        batch.append(unit)
+        images |= unit.payload.images
+    if batch:
+        yield batch, sorted(images)
+
+
+def _logits(table: pa.Table) -> npt.NDArray[np.float32]:
+    """[sentences, 2]"""
+    flat: npt.NDArray[np.float32] = table.column("logits").combine_chunks().flatten().to_numpy()
+    return flat.reshape(-1, 2)
+
+
+def _judged_true(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    judged: npt.NDArray[np.bool_] = logits.argmax(1) == TRUE
+    return judged
+
+
+def check_sample(
+    model: NlvrRunner, dataset: NlvrDataset, input_ids: list[list[int]], samples: Samples, seed: int
+) -> SelfCheck:
+    """All sentences of four random units, judged again the plain way beside what was journaled."""
+    table = samples["reason"]
+    units = table.column("unit").to_numpy(zero_copy_only=False)
+    chosen = np.random.default_rng(seed).permutation(np.unique(units.astype(str)))[:CHECKED_PAIRS]
+    fast, plain = [], []
+    for unit in chosen:
+        rows = table.filter(pa.array(units == unit))
+        left, right = dataset.pairs[rows.column("pair")[0].as_py()]
+        sources = [(dataset.sources[left],), (dataset.sources[right],)]
+        (batch,) = load_pixels(sources, image_size=model.vision.image_size, batch_size=2, workers=0)
+        if batch.failures:
+            raise DataError(f"self-check: {batch.failures[0][1]}; it could be read before, so the data has changed")
+        ids = [input_ids[sentence] for sentence in rows.column("index").to_pylist()]
+        plain.append(model.plain_logits(batch.pixels[0], batch.pixels[1], ids).numpy())
+        fast.append(_logits(rows))
+    journaled, recomputed = np.concatenate(fast), np.concatenate(plain)
+    deviation = float(np.abs(journaled - recomputed).max() / np.abs(recomputed).max())
+    changed = int((_judged_true(journaled) != _judged_true(recomputed)).sum())
+    return SelfCheck("logits", journaled.size, deviation, "judgements", changed, len(journaled))

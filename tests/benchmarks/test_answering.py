@@ -1,0 +1,151 @@
+"""Speed of VQA answer ranking at base size, 480 px, beside transformers' BLIP run the reference's way, in one run.
+
+One image with four questions, 3,000 answers, 128 candidates. The reference's way: the image encoded for every question,
+the question's states repeated for every candidate, candidates padded to the longest answer, float32.
+"""
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from random_vqa import SEP, random_vqa_checkpoint, transformers_vqa
+from torch import Tensor
+from transformers import BlipForQuestionAnswering
+
+from blipbench.config import load_model_config
+from blipbench.data.images import normalise
+from blipbench.device import make_runtime
+from blipbench.inference.answering import BlipVqaRunner
+from blipbench.inference.flops import answer_flops
+from blipbench.inference.packing import pad
+from blipbench.inference.peak import measure_peak
+from blipbench.inference.ranking import AnswerRanker, Ranking
+from blipbench.models.blip import BlipVqa
+from blipbench.models.checkpoint import Checkpoint, load_weights
+from blipbench.models.tokenizer import load_tokenizer
+
+pytestmark = pytest.mark.benchmark_suite
+
+DEC, ENC, PAD = 30522, 30523, 0
+K_TEST, ANSWERS, WORDS, IMAGE_SIZE = 128, 3000, 2500, 480
+QUESTION_LENGTHS = (7, 8, 9, 11)  # tokens with [ENC] and [SEP]; VQAv2's mean is about 9
+ANSWER_LENGTHS = (0.65, 0.25, 0.07, 0.03)  # shares of answers of 1, 2, 3, 4 tokens, about those of the official list
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    config = load_model_config("base")
+    vision = config.vision.model_copy(update={"image_size": IMAGE_SIZE})
+    folder = tmp_path_factory.mktemp("weights")
+    return random_vqa_checkpoint(config.model_copy(update={"vision": vision}), folder, seed=0)
+
+
+@pytest.fixture(scope="module")
+def answers() -> list[list[int]]:
+    """Distinct random answers over a vocabulary of 2,500 words."""
+    rng = np.random.default_rng(0)
+    found: set[tuple[int, ...]] = set()
+    while len(found) < ANSWERS:
+        found.add(tuple((1000 + rng.integers(0, WORDS, rng.choice(4, p=ANSWER_LENGTHS) + 1)).tolist()))
+    return [list(ids) for ids in sorted(found)]
+
+
+@pytest.fixture(scope="module")
+def questions() -> list[list[int]]:
+    rng = np.random.default_rng(1)
+    return [[ENC, *rng.integers(1000, 30000, length - 2).tolist(), SEP] for length in QUESTION_LENGTHS]
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Tensor:
+    return torch.randint(0, 256, (1, 3, IMAGE_SIZE, IMAGE_SIZE), generator=torch.Generator().manual_seed(0)).byte()
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    seconds: float
+    losses: list[dict[int, float]]  # of each question, by candidate
+
+
+@pytest.fixture(scope="module")
+def baseline(
+    checkpoint: Checkpoint,
+    answers: list[list[int]],
+    questions: list[list[int]],
+    pixels: Tensor,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Baseline:
+    """One run of transformers' modules, after one question to warm up."""
+    model = transformers_vqa(checkpoint, tmp_path_factory.mktemp("transformers") / "vqa")
+    ids, mask = pad([[DEC, *answer, SEP] for answer in answers], PAD)
+    image = normalise(pixels)
+    with torch.inference_mode():
+        plain_ranking(model, image, questions[0], ids, mask)
+        start = time.perf_counter()
+        ranked = [plain_ranking(model, image, question, ids, mask) for question in questions]
+        seconds = time.perf_counter() - start
+    return Baseline(seconds, [dict(zip(c.tolist(), x.tolist(), strict=True)) for c, x in ranked])
+
+
+def plain_ranking(
+    model: BlipForQuestionAnswering, image: Tensor, question: list[int], ids: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One question of one image: candidates [k] and their losses [k]."""
+    image_states = model.vision_model(image)[0]
+    states = model.text_encoder(torch.tensor([question]), encoder_hidden_states=image_states).last_hidden_state
+    first = model.text_decoder(ids[:1, :1], encoder_hidden_states=states).logits[0, 0]
+    chosen = F.softmax(first, dim=-1)[ids[:, 1]].topk(K_TEST).indices
+    losses = model.text_decoder(
+        ids[chosen],
+        attention_mask=mask[chosen],
+        encoder_hidden_states=states.repeat(K_TEST, 1, 1),
+        labels=ids[chosen].masked_fill(mask[chosen] == 0, -100),
+        reduction="none",
+    ).loss
+    return chosen, losses
+
+
+@pytest.mark.parametrize(("precision", "wanted_ratio"), [("fp32", 5.0), ("bf16", 5.0)])
+def test_answer_ranking(
+    benchmark: Any,
+    checkpoint: Checkpoint,
+    answers: list[list[int]],
+    questions: list[list[int]],
+    pixels: Tensor,
+    baseline: Baseline,
+    precision: str,
+    wanted_ratio: float,
+) -> None:
+    model = BlipVqa(checkpoint.config)
+    load_weights(model, checkpoint, "vqa")
+    runner = BlipVqaRunner(model, load_tokenizer(None), make_runtime("cpu", precision))
+    ranker, bank = AnswerRanker(runner.decoder, answers, DEC), runner.bank(questions)
+    each, image_of = np.arange(len(questions)), np.zeros(len(questions), np.int64)
+
+    def ours() -> list[Ranking]:
+        return ranker.rank(runner.encode_questions(runner.encode_images(pixels), bank, each, image_of), K_TEST)
+
+    rankings = benchmark.pedantic(ours, rounds=3, warmup_rounds=1)
+    seconds = benchmark.stats.stats.median
+    if precision == "fp32":
+        for ranking, plain in zip(rankings, baseline.losses, strict=True):
+            ours_of = dict(zip(ranking.candidates.tolist(), ranking.losses.tolist(), strict=True))
+            common = ours_of.keys() & plain.keys()
+            assert len(common) >= K_TEST - 4  # answers that begin alike tie, and topk breaks ties as it likes
+            assert max(abs(ours_of[answer] - plain[answer]) for answer in common) < 1e-5 * max(plain.values())
+    lengths, nodes = np.array(QUESTION_LENGTHS), ranker.nodes_per_question(K_TEST)
+    of_questions = runner.question_flops(lengths, 1) + answer_flops(checkpoint.config, lengths, nodes)
+    needed = runner.image_flops(1) + float(of_questions.sum())
+    share, ratio = needed / seconds / measure_peak(runner.runtime), baseline.seconds / seconds
+    benchmark.extra_info |= {"ratio": ratio, "share_of_peak": share}
+    print(
+        f"\nVQA ranking, base, {IMAGE_SIZE} px, {precision}, k {K_TEST}, {ANSWERS} answers, {len(questions)} questions "
+        f"on one image, {torch.get_num_threads()} threads: {seconds:.2f} s an image, "
+        f"{needed / seconds / 1e9:.0f} GFLOP/s, {share:.2f} of peak; transformers the reference's way in fp32 "
+        f"{baseline.seconds:.1f} s: {ratio:.1f} times"
+    )
+    assert ratio >= wanted_ratio
