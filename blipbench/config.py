@@ -11,7 +11,7 @@ import os
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -148,7 +148,7 @@ class CaptioningSettings(_Spec):
     min_length: PositiveInt = 5
     repetition_penalty: PositiveFloat = 1.0
     length_penalty: float = 1.0
-    top_p: float = Field(0.9, gt=0, le=1)
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
     top_k: PositiveInt = 50
     seed: int = 0
 

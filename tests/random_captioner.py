@@ -31,12 +31,8 @@ def transformers_captioner(model: BlipCaptioner) -> BlipForConditionalGeneration
     """transformers' class with the same weights."""
     mlp_width = model.visual_encoder.blocks[0].mlp.fc1.out_features
     settings = transformers_config(model.config, "caption", load_tokenizer(None), mlp_width)
-    with torch.device("meta"):
-        theirs = BlipForConditionalGeneration(BlipConfig.from_dict(settings))
     weights, _ = to_transformers(model.state_dict(), "caption")
-    theirs = theirs.to_empty(device="cpu")
-    missing, unexpected = theirs.load_state_dict(weights, strict=False, assign=True)
-    theirs.tie_weights()
-    assert not unexpected
-    assert all(name.startswith("text_decoder.cls.predictions.decoder.") for name in missing), missing
+    theirs: BlipForConditionalGeneration = BlipForConditionalGeneration.from_pretrained(
+        None, config=BlipConfig.from_dict(settings), state_dict=weights
+    )
     return theirs.eval()

@@ -1,5 +1,4 @@
-"""`blipbench run` of VQA as a user meets it: the golden answers, accuracy where answers are known, and what is said when
-something is wrong."""
+"""`blipbench run` of VQA as a user meets it: golden answers, accuracy, and what is said when something is wrong."""
 
 import json
 import shutil

@@ -13,7 +13,17 @@ def test_a_working_machine_passes() -> None:
 
 def test_every_part_of_the_machine_is_looked_at() -> None:
     names = [check.name for check in doctor.diagnose()]
-    for name in ("Python", "packages", "tokenizer", "CPU", "memory", "disk, here", "disk, downloads", "Java"):
+    for name in (
+        "Python",
+        "packages",
+        "tokenizer",
+        "CPU",
+        "memory",
+        "disk, here",
+        "disk, downloads",
+        "Java",
+        "SPICE models",
+    ):
         assert name in names
     assert any(name.startswith("GPU") for name in names)
 
@@ -49,6 +59,17 @@ def test_a_java_that_fails_is_a_warning(tmp_path: Path) -> None:
     java.write_text("#!/bin/sh\nexit 1\n")
     java.chmod(java.stat().st_mode | stat.S_IXUSR)
     assert doctor.check_java(str(java)).status == "warn"
+
+
+def test_missing_spice_models_are_a_warning_with_the_command_that_gets_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "missing_spice_models", lambda: [tmp_path / "models.jar"])
+    check = doctor.check_spice_models()
+    assert (check.status, check.detail) == ("warn", f"models.jar is not in {tmp_path}")
+    assert "python -m pycocoevalcap.spice.get_stanford_models" in check.fix
+    monkeypatch.setattr(doctor, "missing_spice_models", list)
+    assert doctor.check_spice_models().status == "ok"
 
 
 def test_a_folder_that_does_not_exist_yet_is_judged_by_its_parent(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from blipbench.inference.routing import RoutedContext, Routing
 from blipbench.models.med import LABEL_SMOOTHING
 
 LOGIT_BYTES = 64 * 2**20  # of float32 logits held at a time
+ATTENTION_ROWS = 32768  # in one call: CUDA's kernels take a batch below 65,536
 
 KeyValue = tuple[Tensor, Tensor]
 
@@ -142,7 +143,7 @@ class AnswerRanker:
         """Final states of the nodes below the roots, [rows - questions, width]."""
         below = slice(questions.count, None)
         contexts = self._contexts(questions, growth.questions[below])
-        levels = [self._tensor(level) for level in growth.levels]
+        levels = self._levels(growth)
         hidden = self.before_context[self._tensor(growth.nodes[below])]
         for i, (layer, context) in enumerate(zip(self.text.layers, contexts, strict=True)):
             if i > 0:
@@ -161,8 +162,8 @@ class AnswerRanker:
         words = table.word_embeddings(self._tensor(self.tree.tokens))
         hidden = table.LayerNorm(words + table.position_embeddings(self._tensor(self.tree.depths)))
         query, key, value = layer.qkv(hidden).chunk(3, dim=-1)
-        levels = [self._tensor(level) for level in whole.levels]
-        attended = torch.cat([value[:1], _attend_upwards(query[1:], key, value, levels, self.text.num_heads)])
+        above = _attend_upwards(query[1:], key, value, self._levels(whole), self.text.num_heads)
+        attended = torch.cat([value[:1], above])
         return layer.after_self(attended, hidden)
 
     def _contexts(self, questions: Questions, owner: Indices) -> list[RoutedContext]:
@@ -172,16 +173,24 @@ class AnswerRanker:
 
     def _log_sums(self, hidden: Tensor) -> Tensor:
         """logsumexp of the logits of each row [rows, width] -> [rows] float32, a block of rows at a time."""
-        rows = max(1, LOGIT_BYTES // (4 * len(self.output)))
-        sums = [self.decoder.vocabulary(block).float().logsumexp(-1) for block in hidden.split(rows)]
+        sums = [self.decoder.vocabulary(block).float().logsumexp(-1) for block in hidden.split(self._logit_rows)]
         return torch.cat(sums) if sums else hidden.new_empty(0, dtype=torch.float32)
 
     def _batches(self, states: Sequence[Tensor], k: int) -> Iterator[list[int]]:
         """Questions sorted by length, as many at a time as fill the token budget with their candidates."""
-        size = max(1, int(self.runtime.batch_tokens / max(1.0, self.nodes_per_question(k))))
+        fitting = int(self.runtime.batch_tokens / max(1.0, self.nodes_per_question(k)))
+        size = max(1, min(fitting, self._logit_rows))
         order = sorted(range(len(states)), key=lambda question: len(states[question]))
         for start in range(0, len(order), size):
             yield order[start : start + size]
+
+    @property
+    def _logit_rows(self) -> int:
+        return max(1, LOGIT_BYTES // (4 * len(self.output)))
+
+    def _levels(self, growth: Growth) -> list[Tensor]:
+        """Of each row below the roots the rows that it attends to; parts of a level, [rows, depth + 1], by depth."""
+        return [part for level in growth.levels for part in self._tensor(level).split(ATTENTION_ROWS)]
 
     def _tensor(self, x: Indices) -> Tensor:
         return torch.from_numpy(x).to(self.runtime.device, non_blocking=True)

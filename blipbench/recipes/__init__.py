@@ -3,9 +3,10 @@
 This table is where a protocol is plugged in; the loop (`evaluate.py`) and the run (`run.py`) know none by name.
 """
 
+from blipbench.recipes.captioning import CAPTIONING
 from blipbench.recipes.nlvr import NLVR
 from blipbench.recipes.recipe import Recipe
 from blipbench.recipes.retrieval import RETRIEVAL
 from blipbench.recipes.vqa import VQA
 
-RECIPES: dict[str, Recipe] = {"retrieval": RETRIEVAL, "nlvr": NLVR, "vqa": VQA}
+RECIPES: dict[str, Recipe] = {"retrieval": RETRIEVAL, "captioning": CAPTIONING, "nlvr": NLVR, "vqa": VQA}

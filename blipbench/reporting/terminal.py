@@ -71,7 +71,7 @@ def incomparable(result: Result, task: TaskSpec | None) -> list[str]:
         reasons.append(f"limit {_images(result):,} of {result.data.limited_from:,} images")
     if result.units.failed:
         reasons.append(f"{result.units.failed:,} units failed")
-    if result.task.split != "test":
+    if result.task.split != (task.data.split if task else "test"):
         reasons.append(f"split {result.task.split}")
     if task is not None:
         used = {**result.task.settings, "image_size": result.model.image_size}

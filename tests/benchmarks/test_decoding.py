@@ -3,7 +3,7 @@
 The reference's way, built from transformers' modules: image states repeated for every beam, self-attention cached, but
 keys and values of the cross-attention projected again at every step. It would take minutes, so it is timed over the
 prompt and two further steps, whose texts must be ours, and the later steps are taken to cost what those two did (their
-self-attention is longer by a few tokens). And today's `generate` of transformers, which caches them, once for each beam.
+self-attention is longer by a few tokens). And today's `generate` of transformers, which caches them once for each beam.
 
 Weights are random and no text may end early, so that every caption has all 20 tokens.
 """
