@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 8 * 2**20
 
 
 def top_candidates(queries: Tensor, keys: Tensor, k: int) -> npt.NDArray[np.int32]:
