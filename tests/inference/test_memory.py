@@ -20,7 +20,7 @@ class LargestTensor(TorchDispatchMode):
     """Notes the bytes of the largest tensor that any operation returns; tracemalloc sees only numpy's arrays."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.nbytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
