@@ -70,9 +70,16 @@ def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def hear_ctrl_c() -> None:
+    """A test run in the background of a shell has it ignored, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_and_wait_for_parts(line: list[str], out: Path) -> subprocess.Popen[str]:
     """A process group of its own, running until rerank has journaled something."""
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_ctrl_c
+    )
     deadline = time.monotonic() + 120
     while not list((out / "retrieval_shapes" / "busy" / RERANK).glob("*.parquet")):
         assert process.poll() is None, process.communicate()[1]
