@@ -6,7 +6,6 @@ reordered here once, and the product may end in GELU without another pass over m
 """
 
 import functools
-import os
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +17,6 @@ def onednn_works() -> bool:
     """Whether this torch build's oneDNN operators exist and agree with F.linear."""
     if not torch.backends.mkldnn.is_available():
         return False
-    # By default a thousand compiled products are kept, one per number of rows met: a gigabyte in a long run.
-    for cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-        os.environ.setdefault(cache, "64")
     x, weight, bias = torch.randn(5, 16), torch.randn(8, 16), torch.randn(8)
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
