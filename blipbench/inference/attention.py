@@ -12,15 +12,15 @@ from blipbench.inference.linear import FastLinear, onednn_works
 
 
 def grouped_self_attention(
-    query: Tensor, key: Tensor, value: Tensor, groups: list[tuple[int, int]], num_heads: int
+    query: Tensor, key: Tensor, value: Tensor, groups: list[tuple[int, int]], num_heads: int, first_only: bool
 ) -> Tensor:
     """Each text attends to itself. key, value [tokens, width]; groups [(texts, length)] in order of the tokens.
 
-    `query` is [tokens, width], or [texts, width] when only the first token of each text asks.
+    `query` is [tokens, width], or with `first_only` [texts, width]: only the first token of each text asks. Filler rows
+    after the last group find zeros.
     """
     head_dim = query.shape[-1] // num_heads
     out = torch.empty_like(query)
-    first_only = query.shape[0] != key.shape[0]
     q0 = k0 = 0
     for count, length in groups:
         asked = 1 if first_only else length
@@ -31,6 +31,7 @@ def grouped_self_attention(
         out[q0 : q0 + count * asked].view(count, asked, num_heads, head_dim).copy_(attended.transpose(1, 2))
         q0 += count * asked
         k0 += count * length
+    out[q0:] = 0
     return out
 
 

@@ -77,5 +77,5 @@ class Matcher:
             return None
         states = torch.empty(tokens, table.shape[1], dtype=table.dtype, device=table.device)
         for chunk in self.bank.chunks(range(len(self.bank)), self.batch_tokens):
-            states[chunk.tokens] = self._first_layer(chunk)
+            states[chunk.tokens[: chunk.num_tokens]] = self._first_layer(chunk)[: chunk.num_tokens]
         return states

@@ -1,4 +1,7 @@
-"""Texts without padding: one flat array of token ids, cut into chunks of a token budget, grouped by exact length."""
+"""Texts without padding: one flat array of token ids, cut into chunks of a token budget, grouped by exact length.
+
+On a CPU a chunk ends in a few filler rows that belong to no text, so that the sizes of products recur (linear.py).
+"""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -8,19 +11,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from blipbench.inference.linear import recurring_rows
+
 Indices = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Texts sorted by length, laid end to end (S tokens in all)."""
+    """Texts sorted by length, laid end to end: n texts and S tokens in all. Filler rows make them n' and S'."""
 
     texts: Indices  # [n] which texts of the bank
     order: Indices  # [n] their places in the indices that were asked for
-    tokens: Tensor  # [S] where each token lies in the bank
-    positions: Tensor  # [S] each token's position in its text
-    first: Tensor  # [n] where each text starts in the chunk
+    tokens: Tensor  # [S'] where each token lies in the bank
+    positions: Tensor  # [S'] each token's position in its text
+    first: Tensor  # [n'] where each text starts in the chunk
     groups: list[tuple[int, int]]  # (texts, length), in order
+
+    @property
+    def num_tokens(self) -> int:
+        """S, without the filler."""
+        return sum(count * length for count, length in self.groups)
 
 
 class TextBank:
@@ -62,7 +72,8 @@ class TextBank:
         values, counts = np.unique(lengths, return_counts=True)
 
         def tensor(x: Indices) -> Tensor:
-            return torch.from_numpy(x).to(self.device, non_blocking=True)
+            filled = np.resize(x, recurring_rows(len(x), self.device))
+            return torch.from_numpy(filled).to(self.device, non_blocking=True)
 
         groups = list(zip(counts.tolist(), values.tolist(), strict=True))
         return Chunk(texts, order, tensor(tokens), tensor(positions), tensor(first), groups)

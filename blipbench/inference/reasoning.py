@@ -104,14 +104,14 @@ class NlvrRunner:
         of_tokens = Routing(pairs, np.repeat(owner, bank.lengths[chunk.texts]), device)
         of_firsts = Routing(pairs, owner, device)
         images = left.flatten(0, 1), right.flatten(0, 1)  # [pairs * T, image_width]
-        hidden = embed(self.embeddings, bank.input_ids[chunk.tokens], chunk)  # [S, width]
+        hidden = embed(self.embeddings, bank.input_ids[chunk.tokens], chunk)  # [S', width]
         for i, layer in enumerate(self.layers):
             is_last = i == len(self.layers) - 1
-            hidden = layer.self_attend(hidden, chunk, first_only=is_last)  # [S, width], at last [n, width]
+            hidden = layer.self_attend(hidden, chunk, first_only=is_last)  # [S', width], at last [n', width]
             hidden = layer.cross_attend(hidden, images, of_firsts if is_last else of_tokens)
             hidden = layer.mlp(hidden)
         logits = torch.empty(len(input_ids), 2, device=device)
-        logits[torch.from_numpy(chunk.order).to(device)] = self.head(hidden).float()
+        logits[torch.from_numpy(chunk.order).to(device)] = self.head(hidden)[: len(chunk.texts)].float()
         return logits
 
     @full_float32()

@@ -64,8 +64,8 @@ class RoutedContext:
         self.num_heads = num_heads
 
     def attend(self, query: Tensor) -> Tensor:
-        """[queries, width] -> [queries, width], each over its own context."""
-        out = torch.empty_like(query)
+        """[queries, width] -> [queries, width], each over its own context; rows after the owners' are filler."""
+        out = torch.zeros_like(query)  # a filler row has no owner and finds nothing
         for group in self.groups:
             tokens = slice(group.start, group.start + group.count * group.length)
             seated = query.new_zeros(group.count * group.busiest, query.shape[1])

@@ -37,14 +37,17 @@ class PackedBlock:
         self.down, self.norm = fuse(output.dense), output.LayerNorm
 
     def self_attend(self, hidden: Tensor, chunk: Chunk, first_only: bool) -> Tensor:
-        """[S, width] -> [S, width], or [n, width] when only each text's first token is wanted."""
+        """[S', width] -> [S', width], or [n', width] when only each text's first token is wanted."""
         if first_only:
-            first = hidden[chunk.first]
+            asking = hidden[chunk.first]
+            query = self.query(asking)
             key, value = self.key_value(hidden).chunk(2, dim=-1)
-            attended = grouped_self_attention(self.query(first), key, value, chunk.groups, self.num_heads)
-            return self.after_self(attended, first)
-        query, key, value = self.qkv(hidden).chunk(3, dim=-1)
-        return self.after_self(grouped_self_attention(query, key, value, chunk.groups, self.num_heads), hidden)
+        else:
+            asking = hidden
+            query, key, value = self.qkv(hidden).chunk(3, dim=-1)
+        return self.after_self(
+            grouped_self_attention(query, key, value, chunk.groups, self.num_heads, first_only), asking
+        )
 
     def after_self(self, attended: Tensor, hidden: Tensor) -> Tensor:
         """What self-attention found, through its output projection, added to what asked."""
@@ -74,7 +77,7 @@ def add_norm(x: Tensor, residual: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
 
 
 def embed(embeddings: Embeddings, input_ids: Tensor, chunk: Chunk) -> Tensor:
-    """Word and position embeddings of a chunk's tokens: input_ids [S] -> [S, width]."""
+    """Word and position embeddings of a chunk's tokens: input_ids [S'] -> [S', width]."""
     words, positions = embeddings.word_embeddings(input_ids), embeddings.position_embeddings(chunk.positions)
     return add_norm(words, positions, embeddings.LayerNorm)
 
@@ -100,12 +103,12 @@ class PackedTextEncoder:
         return [SharedContext(key, value, self.num_heads) for key, value in self.keys_values(image_embeds)]
 
     def first_layer(self, input_ids: Tensor, chunk: Chunk) -> Tensor:
-        """The part that no image enters: embeddings and the first self-attention. input_ids [S] -> [S, width]."""
+        """The part that no image enters: embeddings and the first self-attention. input_ids [S'] -> [S', width]."""
         hidden = embed(self.embeddings, input_ids, chunk)
         return self.layers[0].self_attend(hidden, chunk, first_only=False)
 
     def rest(self, hidden: Tensor, chunk: Chunk, context: Sequence[Context] | None, first_only: bool = True) -> Tensor:
-        """From the first layer's self-attention [S, width] to the first tokens' final states [n, width], or with
+        """From the first layer's self-attention [S', width] to the first tokens' final states [n, width], or with
         `first_only` False to all tokens' [S, width]."""
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
@@ -116,4 +119,4 @@ class PackedTextEncoder:
             if context is not None:
                 hidden = layer.cross_attend(hidden, context[i])
             hidden = layer.mlp(hidden)
-        return hidden
+        return hidden[: len(chunk.texts) if first_only else chunk.num_tokens]
