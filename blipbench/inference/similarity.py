@@ -8,22 +8,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 8 * 2**20
+BLOCK_BYTES = 2 * 2**20
 
 
 def top_candidates(queries: Tensor, keys: Tensor, k: int) -> npt.NDArray[np.int32]:
     """For each query the indices of its k most similar keys, ascending: [queries, min(k, keys)]."""
     k = min(k, len(keys))
-    picked = []
+    picked = np.empty((len(queries), k), np.int32)  # made first: results between the blocks' freed buffers pin memory
+    done = 0
     for block in _blocks(queries, keys):
         similarity = block @ keys.T  # [block, keys]
         threshold = similarity.topk(k, dim=1).values[:, -1:]
         above = similarity > threshold
         tied = similarity == threshold
         wanted = k - above.sum(1, keepdim=True)
-        chosen = above | (tied & (tied.cumsum(1) <= wanted))
-        picked.append(chosen.nonzero()[:, 1].view(-1, k).to(torch.int32).cpu().numpy())
-    return np.concatenate(picked) if picked else np.empty((0, k), np.int32)
+        chosen = above | (tied & (tied.cumsum(1, dtype=torch.int32) <= wanted))
+        picked[done : done + len(block)] = chosen.nonzero()[:, 1].view(-1, k).cpu().numpy()
+        done += len(block)
+    return picked
 
 
 def rank_of(queries: Tensor, keys: Tensor, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

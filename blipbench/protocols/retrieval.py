@@ -5,26 +5,23 @@ candidates, grouped by image). With `rerank=False` the ITC similarities alone de
 """
 
 import dataclasses
-import itertools
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
 from blipbench.data.dataset import RetrievalDataset
 from blipbench.data.loader import load_pixels
 from blipbench.inference.capabilities import DualEncoder, MatchingEncoder
 from blipbench.inference.matching import Pending
 from blipbench.inference.packing import TextBank
-from blipbench.inference.similarity import top_candidates
 from blipbench.inference.token_cache import TokenCache
 from blipbench.metrics.metric import Metrics
 from blipbench.protocols import retrieval_score
 from blipbench.protocols.base import Sample, Samples, SelfCheck, Stage, Unit
+from blipbench.protocols.candidates import Candidates, find_candidates
 from blipbench.protocols.retrieval_check import check_sample
 
 TEXTS_PER_UNIT = 256
@@ -140,42 +137,6 @@ class Embed:
                 name = self.dataset.names[image]
                 row = {"kind": kind, "index": image, "name": name, "image": image, "embedding": embedding}
                 yield Sample(units[at].id, [row])
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidates:
-    """One image's texts to match; the flags say which are its own candidates and for which it is a candidate."""
-
-    image: int
-    texts: npt.NDArray[np.int64]  # ascending
-    for_image: npt.NDArray[np.bool_]
-    for_text: npt.NDArray[np.bool_]
-    itc: npt.NDArray[np.float32]
-
-    def digest(self) -> str:
-        """Names the candidate list, so that a resumed run recomputes an image whose candidates have changed."""
-        crc = zlib.crc32(self.texts.tobytes())
-        return f"{zlib.crc32(self.for_text.tobytes(), zlib.crc32(self.for_image.tobytes(), crc)):08x}"
-
-
-def find_candidates(embeddings: retrieval_score.Embeddings, k: int, device: torch.device) -> Iterator[Candidates]:
-    """The union of both directions' top k by ITC, image by image; memory is the candidates', not all pairs'."""
-    images, texts = embeddings.images.to(device), embeddings.texts.to(device)
-    total = len(texts)
-    of_image = top_candidates(images, texts, k)  # [images, k] texts
-    of_text = top_candidates(texts, images, k)  # [texts, k] images
-    asked_by_image = (np.arange(len(images))[:, None] * total + of_image).ravel()
-    asked_by_text = (of_text.astype(np.int64) * total + np.arange(total)[:, None]).ravel()
-    union = np.union1d(asked_by_image, asked_by_text)  # a pair is image * total + text
-    for_image, for_text = np.zeros(len(union), bool), np.zeros(len(union), bool)
-    for_image[np.searchsorted(union, asked_by_image)] = True
-    for_text[np.searchsorted(union, asked_by_text)] = True
-    ends = np.searchsorted(union, np.arange(len(images) + 1) * total)
-    for at, (start, end) in enumerate(itertools.pairwise(ends)):
-        places = union[start:end] - at * total
-        itc = (embeddings.images[at] @ embeddings.texts[torch.from_numpy(places)].T).numpy()
-        image = int(embeddings.image_ids[at])
-        yield Candidates(image, embeddings.text_ids[places], for_image[start:end], for_text[start:end], itc)
 
 
 @dataclasses.dataclass(frozen=True)

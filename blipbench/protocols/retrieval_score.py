@@ -82,7 +82,7 @@ def read_pairs(table: pa.Table, embeddings: Embeddings) -> Pairs:
     texts = columns["texts"].flatten().to_numpy().astype(np.int64)
     counts = np.diff(columns["texts"].offsets.to_numpy())
     images = np.repeat(columns["image"].to_numpy().astype(np.int64), counts)
-    keep = np.isin(images, embeddings.image_ids) & np.isin(texts, embeddings.text_ids)
+    keep = _known(embeddings.image_ids, images) & _known(embeddings.text_ids, texts)
 
     def flat(name: str) -> npt.NDArray[np.generic]:
         values: npt.NDArray[np.generic] = columns[name].flatten().to_numpy(zero_copy_only=False)[keep]
@@ -96,6 +96,13 @@ def read_pairs(table: pa.Table, embeddings: Embeddings) -> Pairs:
         for_image=flat("for_image").astype(bool),
         for_text=flat("for_text").astype(bool),
     )
+
+
+def _known(ids: Ints, asked: Ints) -> Flags:
+    """Which of `asked` are among the ascending `ids`."""
+    place = np.searchsorted(ids, asked).clip(max=len(ids) - 1)
+    found: Flags = ids[place] == asked
+    return found
 
 
 def itc_ranks(embeddings: Embeddings) -> Ranks:
