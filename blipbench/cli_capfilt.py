@@ -45,7 +45,8 @@ from blipbench.errors import UsageError
 @click.option(
     "--workers", type=click.IntRange(min=0), help="Processes that decode images; by default one a core, at most 8."
 )
-@click.option("--model", help="Sizes of the models (a name or a YAML file) where the checkpoints cannot tell them.")
+@click.option("--captioner-model", help="Its sizes (a name or a YAML file) where the checkpoint cannot tell them.")
+@click.option("--filter-model", help="The same of the filter.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run; finished work is not done again.")
 @click.option("--fresh", is_flag=True, help="Start over, discarding what an earlier run left.")
 @click.option(
@@ -73,7 +74,8 @@ def capfilt(
     amp: bool,
     batch_tokens: int | None,
     workers: int | None,
-    model: str | None,
+    captioner_model: str | None,
+    filter_model: str | None,
     resume: bool,
     fresh: bool,
     on_error: str | None,
@@ -93,11 +95,16 @@ def capfilt(
     from blipbench.reporting.capfilt import print_capfilt
     from blipbench.reporting.progress import stage_progress
     from blipbench.reporting.terminal import result_console
-    from blipbench.training.capfilt_run import CapfiltOptions, run_capfilt
+    from blipbench.training.capfilt_run import CapfiltOptions, ModelSource, run_capfilt
+
+    def source(role: str, checkpoint: str | None, model: str | None) -> ModelSource | None:
+        if checkpoint is None and model is not None:
+            raise UsageError(f"--{role}-model: there is no --{role} that it could be of")
+        return None if checkpoint is None else ModelSource(checkpoint, load_model_config(model) if model else None)
 
     options = CapfiltOptions(
-        captioner=captioner,
-        filter=matcher,
+        captioner=source("captioner", captioner, captioner_model),
+        filter=source("filter", matcher, filter_model),
         data=data,
         images=images,
         out=out,
@@ -119,7 +126,6 @@ def capfilt(
         resume=resume,
         fresh=fresh,
         stop_on_error=(on_error or ("stop" if os.environ.get("CI") else "continue")) == "stop",
-        model_config=load_model_config(model) if model else None,
     )
     with resumable() as ranks:
 

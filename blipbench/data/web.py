@@ -74,7 +74,7 @@ def _parse(records: Sequence[Any], annotation: Path) -> list[CaptionedImage]:
             continue
         by_path.setdefault(found.path, CaptionedImage(found.image, found.path, [])).captions.extend(found.captions)
     if problems:
-        raise DataError(problems[0] + (f" (and {len(problems) - 1} more records)" if problems[1:] else ""))
+        raise DataError(problems[0] + (f" (and {len(problems) - 1} more)" if problems[1:] else ""))
     return list(by_path.values())
 
 

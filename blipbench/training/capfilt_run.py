@@ -7,7 +7,7 @@ OUT.capfilt/    run.json, samples/ and result.json, as of an evaluation (journal
 
 import dataclasses
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from blipbench.config import list_model_configs
 from blipbench.data.captions import CaptionDataset
@@ -31,15 +31,21 @@ from blipbench.run import workers_per_rank
 from blipbench.training.capfilt import MAX_TOKENS, PROMPT, build_stages, judge
 from blipbench.training.capfilt_result import CapfiltResult, JudgedImage, ModelFile, count
 
-Model = TypeVar("Model", BlipCaptioner, BlipRetrieval)
+
+@dataclasses.dataclass(frozen=True)
+class ModelSource:
+    """A checkpoint, and its sizes where it cannot tell them."""
+
+    checkpoint: str
+    config: ModelConfig | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class CapfiltOptions:
     """The flags of `blipbench capfilt`. At least one of `captioner` and `filter` is given."""
 
-    captioner: str | None
-    filter: str | None
+    captioner: ModelSource | None
+    filter: ModelSource | None
     data: Path
     images: Path | None
     out: Path
@@ -54,7 +60,6 @@ class CapfiltOptions:
     resume: bool = False
     fresh: bool = False
     stop_on_error: bool = False
-    model_config: ModelConfig | None = None
 
 
 def run_capfilt(options: CapfiltOptions, ranks: Ranks, progress: Progress) -> CapfiltResult | None:
@@ -64,18 +69,18 @@ def run_capfilt(options: CapfiltOptions, ranks: Ranks, progress: Progress) -> Ca
         _refuse_foreign_files(options, folder)
     runtime = make_runtime(options.device, options.precision, options.batch_tokens, ranks.local_rank)
     dataset = read_web(options.data, options.images, name="capfilt", limit=options.limit)
-    captioner, captioner_file = _load_captioner(options, runtime, ranks)
-    matching, filter_file = _load_filter(options, runtime, ranks)
+    models = _load_models(options, runtime, ranks)
     workers = workers_per_rank(options.workers, ranks.world_size)
-    stages = build_stages(dataset, captioner, matching, options.settings, seed=options.seed, workers=workers)
+    stages = build_stages(
+        dataset, models.captioner, models.filter, options.settings, seed=options.seed, workers=workers
+    )
     if ranks.is_main:
-        fingerprint = _fingerprint(options, dataset, captioner_file, filter_file)
-        folder.begin(fingerprint, resume=options.resume, fresh=options.fresh)
+        folder.begin(_fingerprint(options, dataset, models), resume=options.resume, fresh=options.fresh)
     ranks.from_main(None)  # no rank journals before the folder is claimed
     done = run_stages(stages, folder, ranks, progress, stop_on_error=options.stop_on_error)
     result = None
     if ranks.is_main:
-        result = _write(options, dataset, captioner_file, filter_file, done, runtime, ranks, folder, progress)
+        result = _write(options, dataset, models, done, runtime, ranks, folder, progress)
     ranks.from_main(None)  # the others wait, so that no rank ends while rank 0 may still fail
     return result
 
@@ -84,33 +89,44 @@ def _refuse_foreign_files(options: CapfiltOptions, folder: RunFolder) -> None:
     """Nothing is overwritten but what an earlier start of the command left."""
     if options.out.suffix != ".json":
         raise UsageError(f"--out {options.out}: it is written as JSON; let its name end in .json")
-    if options.out.exists() and not (folder.path / "run.json").exists():
-        raise UsageError(f"--out {options.out} is there already and was not made by capfilt; choose another name")
+    for file in (options.out, _report_of(options)):
+        if file.exists() and not (folder.path / "run.json").exists():
+            raise UsageError(f"--out {options.out}: {file} is there and was not made by capfilt; choose another name")
 
 
-def _load_captioner(
-    options: CapfiltOptions, runtime: Runtime, ranks: Ranks
-) -> tuple[BlipCaptionRunner | None, ModelFile | None]:
-    if options.captioner is None:
-        return None, None
-    checkpoint = _fetch(options.captioner, options, ranks)
-    model = BlipCaptioner(checkpoint.config)
-    load_weights(model, checkpoint, "capfilt --captioner")
-    return BlipCaptionRunner(model, load_tokenizer(checkpoint.vocab), runtime), _file_of(checkpoint)
+def _report_of(options: CapfiltOptions) -> Path:
+    return options.out.with_suffix(".html")
 
 
-def _load_filter(options: CapfiltOptions, runtime: Runtime, ranks: Ranks) -> tuple[BlipRunner | None, ModelFile | None]:
-    if options.filter is None:
-        return None, None
-    checkpoint = _fetch(options.filter, options, ranks)
-    model = BlipRetrieval(checkpoint.config)
-    load_weights(model, checkpoint, "capfilt --filter")
-    return BlipRunner(model, load_tokenizer(checkpoint.vocab), runtime), _file_of(checkpoint)
+@dataclasses.dataclass(frozen=True)
+class _Models:
+    captioner: BlipCaptionRunner | None = None
+    captioner_file: ModelFile | None = None
+    filter: BlipRunner | None = None
+    filter_file: ModelFile | None = None
 
 
-def _fetch(source: str, options: CapfiltOptions, ranks: Ranks) -> Checkpoint:
+def _load_models(options: CapfiltOptions, runtime: Runtime, ranks: Ranks) -> _Models:
+    """Raises UsageError where a checkpoint has not the heads of its part."""
+    models = _Models()
+    if options.captioner is not None:
+        checkpoint = _fetch(options.captioner, ranks)
+        captioner = BlipCaptioner(checkpoint.config)
+        load_weights(captioner, checkpoint, "capfilt --captioner")
+        runner = BlipCaptionRunner(captioner, load_tokenizer(checkpoint.vocab), runtime)
+        models = dataclasses.replace(models, captioner=runner, captioner_file=_file_of(checkpoint))
+    if options.filter is not None:
+        checkpoint = _fetch(options.filter, ranks)
+        matching = BlipRetrieval(checkpoint.config)
+        load_weights(matching, checkpoint, "capfilt --filter")
+        matcher = BlipRunner(matching, load_tokenizer(checkpoint.vocab), runtime)
+        models = dataclasses.replace(models, filter=matcher, filter_file=_file_of(checkpoint))
+    return models
+
+
+def _fetch(source: ModelSource, ranks: Ranks) -> Checkpoint:
     with CountedProgress("download", "bytes", enabled=ranks.is_main) as progress:
-        return load_checkpoint(source, config=options.model_config, configs=list_model_configs(), progress=progress)
+        return load_checkpoint(source.checkpoint, config=source.config, configs=list_model_configs(), progress=progress)
 
 
 def _file_of(checkpoint: Checkpoint) -> ModelFile:
@@ -136,13 +152,11 @@ def _settings(options: CapfiltOptions) -> dict[str, Any]:
     return {**(sampling if options.captioner else {}), **(reading if options.filter else {})}
 
 
-def _fingerprint(
-    options: CapfiltOptions, dataset: CaptionDataset, captioner: ModelFile | None, matching: ModelFile | None
-) -> dict[str, Any]:
+def _fingerprint(options: CapfiltOptions, dataset: CaptionDataset, models: _Models) -> dict[str, Any]:
     """What must be equal for two runs' samples to be mixed."""
     return {
-        "captioner_sha256": captioner and captioner.sha256,
-        "filter_sha256": matching and matching.sha256,
+        "captioner_sha256": models.captioner_file and models.captioner_file.sha256,
+        "filter_sha256": models.filter_file and models.filter_file.sha256,
         "settings": _settings(options),
         "annotation_sha256": dataset.annotation_sha256,
         "limit": options.limit,
@@ -154,8 +168,7 @@ def _fingerprint(
 def _write(
     options: CapfiltOptions,
     dataset: CaptionDataset,
-    captioner: ModelFile | None,
-    matching: ModelFile | None,
+    models: _Models,
     done: StagesDone,
     runtime: Runtime,
     ranks: Ranks,
@@ -164,15 +177,15 @@ def _write(
 ) -> CapfiltResult:
     """The texts, the report, then result.json: where it is, all is."""
     images = judge(dataset, done.samples)
-    report = options.out.with_suffix(".html")
+    report = _report_of(options)
     result = CapfiltResult(
         status="incomplete" if done.failures else "complete",
         created=now(),
         out=str(options.out),
         report=str(report),
         counts=count(images, len(done.failures)),
-        captioner=captioner,
-        filter=matching,
+        captioner=models.captioner_file,
+        filter=models.filter_file,
         settings=_settings(options),
         data=DataRecord(
             annotation=str(dataset.annotation),
