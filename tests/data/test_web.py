@@ -79,5 +79,5 @@ def test_what_is_wrong_with_a_file_is_named(web: Path, records: Any, message: st
 
 
 def test_a_folder_that_is_none_is_refused(web: Path) -> None:
-    with pytest.raises(UsageError, match="--images .*nowhere is not a folder"):
+    with pytest.raises(UsageError, match=r"--images .*nowhere is not a folder"):
         read_web(write(web, [{"image": "a.png", "caption": "x"}]), web.parent / "nowhere", name="capfilt")

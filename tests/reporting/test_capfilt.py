@@ -111,7 +111,7 @@ def test_without_a_filter_there_are_no_probabilities(golden: Golden) -> None:
 
 def test_images_that_failed_are_mentioned(images: list[JudgedImage]) -> None:
     failure = {"stage": "caption", "unit": "image-7", "error": "c.png: not an image"}
-    assert "1 images could not be read" in page(images, failures=[failure], status="incomplete")
+    assert "1 image is left out" in page(images, failures=[failure], status="incomplete")
 
 
 def test_examples_show_every_outcome_and_are_the_same_for_the_same_seed(golden: Golden) -> None:
