@@ -126,11 +126,10 @@ class FilterTexts:
             present = [units[at] for at in batch.indices]
             normalised = [normalise_caption(text, WEB_WORDS) for unit in present for text in unit.payload.texts]
             matcher = self.model.matcher(self.model.tokenize(normalised, MAX_TOKENS))
-            of_unit = np.split(np.arange(len(normalised)), np.cumsum([unit.items for unit in present])[:-1])
-            # All are submitted before the first result is waited for, so that a GPU always has work.
-            pending = [matcher.submit(image, texts) for image, texts in zip(tokens, of_unit, strict=True)]
-            for unit, scored in zip(present, pending, strict=True):
-                yield Sample(unit.id, self._rows(unit.payload, scored.logits().tolist()))
+            owner = np.repeat(np.arange(len(present)), [unit.items for unit in present])
+            logits = matcher.submit_own(tokens, owner).logits()  # [texts of the batch, 2]
+            for unit, of_unit in zip(present, logits.split([unit.items for unit in present]), strict=True):
+                yield Sample(unit.id, self._rows(unit.payload, of_unit.tolist()))
 
     def _rows(self, texts: ImageTexts, logits: list[list[float]]) -> list[dict[str, object]]:
         return [
