@@ -6,18 +6,16 @@ Exit codes: 0 done; 1 failed, incomplete or suspect; 2 wrong usage.
 import dataclasses
 import json
 import os
-import shlex
-import signal
-import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from blipbench import __version__
+from blipbench.cli_capfilt import capfilt
 from blipbench.cli_ckpt import ckpt
 from blipbench.cli_data import data
+from blipbench.cli_interrupt import resumable
 from blipbench.cli_try import ask, caption, match
 from blipbench.errors import BlipbenchError, UsageError
 
@@ -55,6 +53,7 @@ main.add_command(data)
 main.add_command(caption)
 main.add_command(ask)
 main.add_command(match)
+main.add_command(capfilt)
 
 tasks_dir_option = click.option(
     "--tasks-dir", type=click.Path(path_type=Path), help="Your own task definitions; they come before the shipped ones."
@@ -121,7 +120,6 @@ def run(
     as_json: bool,
 ) -> None:
     """Run benchmarks on a checkpoint and print their tables."""
-    from blipbench import distributed
     from blipbench.config import load_model_config, load_task, override_settings
     from blipbench.models.clip import FAMILIES
     from blipbench.reporting.progress import stage_progress
@@ -149,14 +147,12 @@ def run(
         model_config=load_model_config(model) if model and family is None else None,
         family=family,
     )
-    signal.signal(signal.SIGTERM, _interrupt)
-    ranks = distributed.join()
-
-    def progress(name: str, noun: str, total: int, already: int) -> Any:
-        return stage_progress(name, noun, total, already, enabled=ranks.is_main)
-
     failed: dict[str, BlipbenchError | None] = {}
-    try:
+    with resumable() as ranks:
+
+        def progress(name: str, noun: str, total: int, already: int) -> Any:
+            return stage_progress(name, noun, total, already, enabled=ranks.is_main)
+
         for spec in specs:
             try:
                 result = run_task(spec, options, ranks, progress)
@@ -170,27 +166,10 @@ def run(
                 _print_result(result, as_json, tasks_dir)
                 if result.status != "complete":
                     failed[spec.name] = None
-    except KeyboardInterrupt:
-        if ranks.is_main:
-            click.echo(f"\nstopped; what is finished is kept. Go on with:\n  {_resume_command()}", err=True)
-        os._exit(1)  # without waiting for ranks or decoding processes that the same Ctrl-C has ended
-    finally:
-        distributed.leave()
     if failed:
         if len(specs) > 1:
             click.echo(f"{len(failed)} of {len(specs)} tasks failed or are incomplete: {', '.join(failed)}", err=True)
         raise SystemExit(2 if all(isinstance(error, UsageError) for error in failed.values()) else 1)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _resume_command() -> str:
-    world_size = os.environ.get("WORLD_SIZE", "1")
-    launcher = ["blipbench"] if world_size == "1" else ["torchrun", "--nproc-per-node", world_size, "-m", "blipbench"]
-    arguments = [argument for argument in sys.argv[1:] if argument not in ("--fresh", "--resume")]
-    return shlex.join([*launcher, *arguments, "--resume"])
 
 
 def _print_result(result: "Result", as_json: bool, tasks_dir: Path | None) -> None:

@@ -1,11 +1,12 @@
-"""The loop: a protocol's stages over this process's share of the units, journaled, resumable, then scored.
+"""The loop: stages over this process's share of the units, journaled and resumable; a protocol's are then scored.
 
-It knows stages, units and samples, and nothing of retrieval or captions.
+It knows stages, units and samples, and nothing of retrieval or captions. `run_stages` is the loop alone, for work whose
+outcome is the samples themselves.
 """
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import pyarrow as pa
@@ -42,6 +43,16 @@ class Failure:
 
 
 @dataclasses.dataclass(frozen=True)
+class StagesDone:
+    """`samples` by stage, on every rank."""
+
+    samples: dict[str, pa.Table]
+    stages: list[StageReport]
+    failures: list[Failure]
+    expected_units: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluation:
     """`metrics` and `self_check` exist on rank 0 alone."""
 
@@ -56,11 +67,30 @@ def evaluate(
     protocol: Protocol, folder: RunFolder, ranks: Ranks, progress: Progress, *, seed: int, stop_on_error: bool
 ) -> Evaluation:
     """Run every stage, then score and self-check on rank 0."""
+    done = run_stages(protocol.stages, folder, ranks, progress, stop_on_error=stop_on_error)
+    metrics = self_check = None
+    if ranks.is_main:
+        with progress("score", "steps", 2, 0) as advance:
+            metrics = protocol.score(done.samples, seed)
+            advance(1)
+            self_check = protocol.self_check(done.samples, seed)
+            advance(1)
+    ranks.from_main(None)  # the others wait, so that no rank ends while rank 0 may still fail
+    return Evaluation(metrics, self_check, done.stages, done.failures, done.expected_units)
+
+
+def run_stages(
+    stages: Sequence[Stage], folder: RunFolder, ranks: Ranks, progress: Progress, *, stop_on_error: bool
+) -> StagesDone:
+    """Run the stages one after another; at the end rank 0 merges each one's part files.
+
+    Raises BlipbenchError where a stage leaves no sample at all, and at the first failed unit if `stop_on_error`.
+    """
     samples: dict[str, pa.Table] = {}
     reports: list[StageReport] = []
     failures: list[Failure] = []
     expected = 0
-    for stage in protocol.stages:
+    for stage in stages:
         units = stage.units(samples)
         expected += len(units)
         table, report, failed = _run_stage(stage, units, folder, ranks, progress, stop_on_error)
@@ -69,18 +99,11 @@ def evaluate(
         failures += failed
         if len(table) == 0:
             first = f"; first: {failures[0].error}" if failures else ""
-            raise BlipbenchError(f"{stage.name}: nothing is left to score, {len(failures)} units failed{first}")
-    metrics = self_check = None
+            raise BlipbenchError(f"{stage.name}: nothing is left to go on with, {len(failures)} units failed{first}")
     if ranks.is_main:
         for name, table in samples.items():
             folder.merge(name, table)
-        with progress("score", "steps", 2, 0) as advance:
-            metrics = protocol.score(samples, seed)
-            advance(1)
-            self_check = protocol.self_check(samples, seed)
-            advance(1)
-    ranks.from_main(None)  # the others wait, so that no rank ends while rank 0 may still fail
-    return Evaluation(metrics, self_check, reports, failures, expected)
+    return StagesDone(samples, reports, failures, expected)
 
 
 def _run_stage(

@@ -139,7 +139,12 @@ def full_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def write_json(path: Path, value: Any) -> None:
-    _atomically(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n"))
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8; the file is whole or absent."""
+    _atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _write_part(path: Path, table: pa.Table) -> None:

@@ -7,6 +7,7 @@ Left out on purpose, because the reference does without and pixels would change:
 (decoding at reduced size), and tolerance of truncated files.
 """
 
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +42,16 @@ def decode_image(path: Path, image_size: int, fit: Fit | None = None) -> torch.T
         resized = rgb.resize((image_size, image_size), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(resized))  # [S, S, 3]
     return pixels.permute(2, 0, 1).contiguous()  # [3, S, S]
+
+
+def thumbnail(path: Path, longest: int) -> bytes:
+    """The picture as a JPEG of at most `longest` pixels a side, its aspect kept. Raises DataError as `decode_image`."""
+    with _opened(path) as image:
+        small = image.convert("RGB")
+        small.thumbnail((longest, longest))
+        encoded = io.BytesIO()
+        small.save(encoded, "JPEG", quality=80)
+    return encoded.getvalue()
 
 
 def read_size(path: Path) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Decoding and normalising equal the reference's; hostile and damaged files are refused by name."""
 
+import io
 import json
 import os
 import struct
@@ -14,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision.transforms import InterpolationMode, Resize
 
-from blipbench.data.images import decode_image, normalise, read_size
+from blipbench.data.images import decode_image, normalise, read_size, thumbnail
 from blipbench.errors import DataError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -130,3 +131,14 @@ def test_random_damage_never_escapes_as_another_error(tmp_path: Path, seed: int)
     else:
         message = os.fspath(path)  # harmless damage
     assert os.fspath(path) in message
+
+
+def test_a_thumbnail_is_a_small_jpeg_that_keeps_the_aspect(tmp_path: Path) -> None:
+    encoded = thumbnail(photo(tmp_path / "wide.png", 640, 320), longest=200)
+    with Image.open(io.BytesIO(encoded)) as small:
+        assert (small.format, small.size) == ("JPEG", (200, 100))
+
+
+def test_a_picture_smaller_than_its_thumbnail_is_not_enlarged(tmp_path: Path) -> None:
+    with Image.open(io.BytesIO(thumbnail(photo(tmp_path / "small.png", 40, 32), longest=200))) as small:
+        assert small.size == (40, 32)

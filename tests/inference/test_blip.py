@@ -8,6 +8,7 @@ from goldens import Golden, relative_error
 from blipbench.data.loader import load_pixels
 from blipbench.device import make_runtime
 from blipbench.inference.blip import BlipRunner
+from blipbench.models.tokenizer import load_tokenizer
 
 TOLERANCE = 1e-5
 
@@ -51,8 +52,6 @@ def test_scores_do_not_depend_on_batching_or_caching(golden: Golden, batch_token
     runtime = make_runtime("cpu", "fp32", batch_tokens)
     from dataclasses import replace
 
-    from blipbench.models.tokenizer import load_tokenizer
-
     runner = BlipRunner(
         golden.retrieval_model(), load_tokenizer(golden.root / "vocab.txt"), replace(runtime, cache_bytes=cache_bytes)
     )
@@ -64,9 +63,21 @@ def test_scores_do_not_depend_on_batching_or_caching(golden: Golden, batch_token
     assert relative_error(scores, plain) < TOLERANCE
 
 
-def test_bfloat16_stays_near_float32(golden: Golden) -> None:
-    from blipbench.models.tokenizer import load_tokenizer
+@pytest.mark.parametrize("batch_tokens", [1, 40, 10_000])
+def test_texts_scored_with_their_own_image_alone_get_the_same_logits(golden: Golden, batch_tokens: int) -> None:
+    """Images have 0 to several texts each, in no order."""
+    runner = BlipRunner(
+        golden.retrieval_model(), load_tokenizer(golden.root / "vocab.txt"), make_runtime("cpu", "fp32", batch_tokens)
+    )
+    _, tokens = runner.embed_images(pixels_of(golden, list(range(4))))
+    owner = np.array([3, 0, 0, 3, 1, 3, 0, 3, 1])
+    matcher = runner.matcher(golden_ids(golden)[: len(owner)])
+    together = matcher.submit_own(tokens, owner).logits()
+    alone = torch.cat([matcher.submit(tokens[image], np.array([text])).logits() for text, image in enumerate(owner)])
+    assert relative_error(together, alone) < TOLERANCE
 
+
+def test_bfloat16_stays_near_float32(golden: Golden) -> None:
     runner = BlipRunner(
         golden.retrieval_model(), load_tokenizer(golden.root / "vocab.txt"), make_runtime("cpu", "bf16")
     )
@@ -90,8 +101,6 @@ def test_a_clip_is_embedded_by_the_mean_of_its_frames_projections(golden: Golden
 
 def test_itm_with_cls_first_equals_the_reference_demo_class(golden: Golden) -> None:
     """The reference's blip_itm leaves [CLS] in front; the plain path with those ids gives its logits."""
-    from blipbench.models.tokenizer import load_tokenizer
-
     case, told = golden.tensors("itm"), golden.json("itm")
     model = golden.retrieval_model("tiny_itm.pth")
     ids = load_tokenizer(golden.root / "vocab.txt").encode(told["captions"], 35)

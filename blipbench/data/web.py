@@ -1,0 +1,104 @@
+"""Reads noisy image-text pairs from the web, as pretraining takes them and CapFilt cleans them.
+
+    [{"image": "00/12.jpg", "caption": "best price on summer shoes"}, ...]
+
+A caption may also be a list of several, and an image may come again in another record: its captions are put together,
+in the order in which images first appear. Captions stay as typed; `WEB_WORDS` is how much of one pretraining reads
+(data/text.py). Records are counted from 1 in messages.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from blipbench.data.captions import CaptionDataset
+from blipbench.data.karpathy import (
+    CaptionedImage,
+    find_images,
+    has_half_surrogate,
+    json_kind,
+    path_inside,
+    read_annotation,
+)
+from blipbench.errors import DataError, UsageError
+
+WEB_WORDS = 30
+
+_EXPECTED = 'expected a list of {"image": "a.jpg", "caption": "..."}'
+
+
+def read_web(annotation: Path, images: Path | None, *, name: str, limit: int | None = None) -> CaptionDataset:
+    """The images of a web file, looked up in the folder `images` (None: the file's own) and in its images/.
+
+    The web's captions are the data set's `references`; `image_ids` number the images from 0. `name` is the task's;
+    `limit` keeps the first images. Raises DataError where the file is unreadable or malformed or images are missing,
+    UsageError where the folder is none or `limit` is not positive.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: at least one image is needed")
+    if images is not None and not images.is_dir():
+        raise UsageError(f"--images {images} is not a folder; give the one that the image names of {annotation} are in")
+    records, sha256 = read_annotation(annotation, _EXPECTED)
+    captioned = _parse(records, annotation)
+    kept = captioned[:limit]
+    root = annotation.parent if images is None else images
+    sources, missing = find_images(root, kept)
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        raise DataError(
+            f"{annotation}: {len(missing)} of {len(kept)} images {are} missing under {root}, first: {missing[0]}; "
+            "say with --images where they are, or take them out of the file"
+        )
+    return CaptionDataset(
+        name=name,
+        split="train",
+        annotation=annotation,
+        annotation_sha256=sha256,
+        image_ids=list(range(len(kept))),
+        names=[item.image for item in kept],
+        sources=[(source,) for source in sources],
+        references=[item.captions for item in kept],
+        domains=[None] * len(kept),
+        total_images=len(captioned),
+    )
+
+
+def _parse(records: Sequence[Any], annotation: Path) -> list[CaptionedImage]:
+    by_path: dict[str, CaptionedImage] = {}
+    problems: list[str] = []
+    for number, record in enumerate(records, start=1):
+        try:
+            found = _captioned_image(record)
+        except ValueError as error:
+            problems.append(f"{annotation}: record {number}: {error}")
+            continue
+        by_path.setdefault(found.path, CaptionedImage(found.image, found.path, [])).captions.extend(found.captions)
+    if problems:
+        raise DataError(problems[0] + (f" (and {len(problems) - 1} more)" if problems[1:] else ""))
+    return list(by_path.values())
+
+
+def _captioned_image(record: Any) -> CaptionedImage:
+    """ValueError says what is wrong with the record."""
+    if not isinstance(record, dict):
+        raise ValueError(f"is {json_kind(record)}; {_EXPECTED}")
+    for field in ("image", "caption"):
+        if field not in record:
+            raise ValueError(f"has no {field!r}; {_EXPECTED}")
+    image, caption = record["image"], record["caption"]
+    if not isinstance(image, str):
+        raise ValueError(f"'image' is {json_kind(image)}, not a file name")
+    if not isinstance(caption, str | list):
+        raise ValueError(f"'caption' is {json_kind(caption)}, not a string or a list of strings; {_EXPECTED}")
+    captions = [caption] if isinstance(caption, str) else caption
+    if not captions:
+        raise ValueError(f"image {image!r} has an empty caption list; each image needs at least one caption")
+    for position, text in enumerate(captions, start=1):
+        if not isinstance(text, str):
+            raise ValueError(f"caption {position} is {json_kind(text)}, not a string")
+        if has_half_surrogate(text):
+            raise ValueError(f"caption {position} holds half a surrogate pair, which is not text: {text!a}")
+    try:
+        return CaptionedImage(image, path_inside(image), captions)
+    except ValueError as error:
+        raise ValueError(f"image {image!r} {error}") from None
