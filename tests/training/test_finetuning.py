@@ -2,8 +2,7 @@
 
 import pytest
 from goldens import Golden, relative_error
-from torch import nn
-from training.objective_goldens import (
+from objective_goldens import (
     assert_gradient_norms,
     gradient_norms,
     nlvr_batch,
@@ -13,6 +12,7 @@ from training.objective_goldens import (
     tiny_tokenizer,
     vqa_batch,
 )
+from torch import nn
 
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
 from blipbench.training.objectives import CaptionObjective, NlvrObjective, VqaObjective

@@ -12,6 +12,10 @@ from blipbench.inference.packing import pad
 from blipbench.models.config import ModelConfig
 from blipbench.models.tokenizer import Tokenizer, load_tokenizer
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
+from blipbench.training.matching import Pick
+from blipbench.training.objectives import PretrainObjective, RetrievalObjective
+
+QUEUE_SIZE = 48
 
 Objective = TypeVar("Objective", bound=nn.Module)
 
@@ -66,7 +70,47 @@ def gradient_norms(objective: nn.Module) -> dict[str, float]:
 
 
 def assert_gradient_norms(found: dict[str, float], expected: dict[str, float]) -> None:
-    """Within 1e-4, or within the float32 noise of the largest gradient where one is ten thousand times smaller."""
-    noise = 1e-8 * max(expected.values())
+    """Within 1e-4, or within the float32 noise of the largest gradient where one is a thousand times smaller."""
+    noise = 1e-7 * max(expected.values())
     for name, norm in expected.items():
         assert found[name] == pytest.approx(norm, rel=1e-4, abs=noise), name
+
+
+class Picks:
+    """Picks as the reference's golden runs did, the likeliest, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.weights: list[Tensor] = []
+        self.picked: list[Tensor] = []
+
+    def __call__(self, weights: Tensor) -> Tensor:
+        self.weights.append(weights)
+        self.picked.append(weights.argmax(1))
+        return self.picked[-1]
+
+
+def retrieval_objective(
+    pick: Pick, negative_all_rank: bool = False, gradient_checkpointing: bool = False
+) -> RetrievalObjective:
+    objective = RetrievalObjective(
+        tiny_config(),
+        enc_id=tiny_tokenizer().enc_id,
+        queue_size=QUEUE_SIZE,
+        negative_all_rank=negative_all_rank,
+        pick=pick,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    return started_from(objective, "retrieval")
+
+
+def pretrain_objective(pick: Pick, gradient_checkpointing: bool = False) -> PretrainObjective:
+    tokens = tiny_tokenizer()
+    objective = PretrainObjective(
+        tiny_config(),
+        enc_id=tokens.enc_id,
+        dec_id=tokens.dec_id,
+        queue_size=QUEUE_SIZE,
+        pick=pick,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    return started_from(objective, "pretrain")
