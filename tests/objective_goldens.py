@@ -13,9 +13,17 @@ from blipbench.models.config import ModelConfig
 from blipbench.models.tokenizer import Tokenizer, load_tokenizer
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
 from blipbench.training.matching import Pick
-from blipbench.training.objectives import PretrainObjective, RetrievalObjective
+from blipbench.training.objectives import (
+    CaptionObjective,
+    NlvrObjective,
+    PretrainObjective,
+    RetrievalObjective,
+    VqaObjective,
+)
 
 QUEUE_SIZE = 48
+KINDS = {"caption": "lm", "vqa": "vqa", "nlvr": "nlvr"}  # and the name of its loss
+Case = tuple[nn.Module, PairBatch | VqaBatch | NlvrBatch]
 
 Objective = TypeVar("Objective", bound=nn.Module)
 
@@ -114,3 +122,31 @@ def pretrain_objective(pick: Pick, gradient_checkpointing: bool = False) -> Pret
         gradient_checkpointing=gradient_checkpointing,
     )
     return started_from(objective, "pretrain")
+
+
+def finetuning_case(kind: str, golden: Golden, gradient_checkpointing: bool = False) -> Case:
+    """An objective with the reference's starting weights, and its batch."""
+    told, tokens = golden.json(f"train_{kind}"), tiny_tokenizer()
+    if kind == "caption":
+        prompt_length = len(tokens.encode(["a picture of "], 40)[0]) - 1
+        caption = CaptionObjective(
+            tiny_config(),
+            dec_id=tokens.dec_id,
+            prompt_length=prompt_length,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        return started_from(caption, kind), pair_batch(golden, told)
+    if kind == "vqa":
+        vqa = VqaObjective(
+            tiny_config(),
+            enc_id=tokens.enc_id,
+            dec_id=tokens.dec_id,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        return started_from(vqa, kind), vqa_batch(golden, told)
+    nlvr = NlvrObjective(tiny_config("tiny_nlvr"), enc_id=tokens.enc_id, gradient_checkpointing=gradient_checkpointing)
+    return started_from(nlvr, kind), nlvr_batch(golden, told)
+
+
+def total(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()

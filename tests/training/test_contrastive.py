@@ -12,6 +12,7 @@ from objective_goldens import (
     pair_batch,
     pretrain_objective,
     retrieval_objective,
+    total,
 )
 from torch import Tensor
 
@@ -34,7 +35,7 @@ class Step:
             self.objective = retrieval_objective(self.picks, self.told["negative_all_rank"], **settings)
         batch = pair_batch(golden, self.told, length=30 if case == "train_pretrain" else 35)
         self.losses: dict[str, Tensor] = self.objective(batch, self.told["alpha"])
-        torch.stack(list(self.losses.values())).sum().backward()
+        total(self.losses).backward()
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -70,9 +71,9 @@ def test_the_negatives_and_the_weights_they_are_drawn_by(step: Step) -> None:
 
 def test_the_momentum_copies_after_the_step(step: Step) -> None:
     state = step.objective.state_dict()
-    for name, total in step.told["momentum_sum_after"].items():
+    for name, expected in step.told["momentum_sum_after"].items():
         size = float(state[name].double().abs().sum())
-        assert float(state[name].double().sum()) == pytest.approx(total, abs=1e-6 * size), name
+        assert float(state[name].double().sum()) == pytest.approx(expected, abs=1e-6 * size), name
 
 
 def test_every_gradient(step: Step) -> None:
