@@ -128,7 +128,7 @@ class RetrievalObjective(ContrastiveObjective):
         same = (batch.image_ids[:, None] == all_ids).float()
         itc = self.contrast(encoded, same / same.sum(1, keepdim=True), alpha)
         world_ids = gathered(batch.image_ids)  # [world * n]
-        enqueue(self.idx_queue, world_ids[None], self.ptr_queue)
+        enqueue(self.idx_queue, world_ids[None], self.ptr_queue)  # beside its features: the pointer moves after them
         self.enqueue(encoded, self.ptr_queue)
         return {"itc": itc, "itm": self._match(batch, encoded, world_ids)}
 
