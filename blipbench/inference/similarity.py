@@ -30,7 +30,7 @@ def top_candidates(queries: Tensor, keys: Tensor, k: int) -> npt.NDArray[np.int3
 
 def rank_of(queries: Tensor, keys: Tensor, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """For each query the place (0 = first) of its target key among all keys by similarity: [queries]."""
-    ranks = []
+    ranks = np.empty(len(queries), np.int64)
     positions = torch.arange(len(keys), device=keys.device)
     target = torch.from_numpy(targets).to(keys.device)
     done = 0
@@ -39,9 +39,9 @@ def rank_of(queries: Tensor, keys: Tensor, targets: npt.NDArray[np.int64]) -> np
         wanted = target[done : done + len(block), None]
         score = similarity.gather(1, wanted)
         ahead = (similarity > score) | ((similarity == score) & (positions < wanted))
-        ranks.append(ahead.sum(1).cpu().numpy())
+        ranks[done : done + len(block)] = ahead.sum(1).cpu().numpy()
         done += len(block)
-    return np.concatenate(ranks) if ranks else np.empty(0, np.int64)
+    return ranks
 
 
 def pair_similarity(queries: Tensor, keys: Tensor) -> Tensor:
