@@ -9,15 +9,17 @@ language model head ends it. This is the plain, padded and masked form: what tra
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from blipbench.models.config import TextConfig
 
 
 class Projections(nn.Module):
-    """Query from the text, key and value from what it attends to."""
+    """Query from the text, key and value from what it attends to; `dropout` is of the attention's probabilities."""
 
-    def __init__(self, width: int, context_width: int) -> None:
+    def __init__(self, width: int, context_width: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(context_width, width)
         self.value = nn.Linear(context_width, width)
@@ -29,20 +31,22 @@ class Projections(nn.Module):
             return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)  # [batch, heads, tokens, head_dim]
 
         query, key, value = self.query(hidden), self.key(context), self.value(context)
-        out = F.scaled_dot_product_attention(heads(query), heads(key), heads(value), attn_mask=mask)
+        dropout = self.dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(heads(query), heads(key), heads(value), attn_mask=mask, dropout_p=dropout)
         return out.transpose(1, 2).flatten(2)
 
 
 class Residual(nn.Module):
     """LayerNorm(dense(x) + residual): BERT is post-norm."""
 
-    def __init__(self, in_width: int, width: int, eps: float) -> None:
+    def __init__(self, in_width: int, config: TextConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(in_width, width)
-        self.LayerNorm = nn.LayerNorm(width, eps=eps)
+        self.dense = nn.Linear(in_width, config.width)
+        self.LayerNorm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        return self.LayerNorm(self.dense(x) + residual)
+        return self.LayerNorm(self.dropout(self.dense(x)) + residual)
 
 
 class Attention(nn.Module):
@@ -51,8 +55,8 @@ class Attention(nn.Module):
     def __init__(self, config: TextConfig, context_width: int) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.self = Projections(config.width, context_width)
-        self.output = Residual(config.width, config.width, config.layer_norm_eps)
+        self.self = Projections(config.width, context_width, config.dropout)
+        self.output = Residual(config.width, config)
 
     def forward(self, hidden: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         return self.output(self.self.attend(hidden, context, self.num_heads, mask), hidden)
@@ -73,7 +77,7 @@ class Layer(nn.Module):
         self.attention = Attention(config, config.width)
         self.crossattention = Attention(config, context_width)
         self.intermediate = Intermediate(config)
-        self.output = Residual(config.intermediate_size, config.width, config.layer_norm_eps)
+        self.output = Residual(config.intermediate_size, config)
 
     def forward(self, hidden: Tensor, mask: Tensor, context: Tensor | None, context_mask: Tensor | None) -> Tensor:
         hidden = self.attention(hidden, hidden, mask)
@@ -90,12 +94,12 @@ class Embeddings(nn.Module):
         self.word_embeddings = nn.Embedding(config.vocab_size, config.width)
         self.position_embeddings = nn.Embedding(config.max_positions, config.width)
         self.LayerNorm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        return self.LayerNorm(
-            self.word_embeddings(input_ids) + self.position_embeddings(positions)
-        )  # [batch, tokens, width]
+        hidden = self.LayerNorm(self.word_embeddings(input_ids) + self.position_embeddings(positions))
+        return self.dropout(hidden)  # [batch, tokens, width]
 
 
 class Layers(nn.Module):
@@ -105,12 +109,18 @@ class Layers(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """`context_width` is the width of what the cross-attention reads: the ViT's, or of a VQA decoder the text's."""
+    """`context_width` is the width of what the cross-attention reads: the ViT's, or of a VQA decoder the text's.
 
-    def __init__(self, config: TextConfig, context_width: int, causal: bool = False) -> None:
+    With `gradient_checkpointing` a layer's activations are not kept for the backward pass but computed again.
+    """
+
+    def __init__(
+        self, config: TextConfig, context_width: int, causal: bool = False, gradient_checkpointing: bool = False
+    ) -> None:
         super().__init__()
         self.config = config
         self.causal = causal
+        self.gradient_checkpointing = gradient_checkpointing
         self.embeddings = Embeddings(config)
         self.encoder = Layers(config, context_width)
 
@@ -132,7 +142,10 @@ class TextEncoder(nn.Module):
         if context_mask is not None:
             context_mask = context_mask[:, None, None, :].bool()
         for layer in self.encoder.layer:
-            hidden = layer(hidden, mask, context, context_mask)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                hidden = checkpoint(layer, hidden, mask, context, context_mask, use_reentrant=False)
+            else:
+                hidden = layer(hidden, mask, context, context_mask)
         return hidden
 
 
@@ -169,10 +182,10 @@ class LanguageHead(nn.Module):
 class TextDecoder(nn.Module):
     """The causal transformer with its language model head."""
 
-    def __init__(self, config: TextConfig, context_width: int) -> None:
+    def __init__(self, config: TextConfig, context_width: int, gradient_checkpointing: bool = False) -> None:
         super().__init__()
         self.config = config
-        self.bert = TextEncoder(config, context_width, causal=True)
+        self.bert = TextEncoder(config, context_width, causal=True, gradient_checkpointing=gradient_checkpointing)
         self.cls = LanguageHead(config, self.bert.embeddings.word_embeddings)
 
     def forward(

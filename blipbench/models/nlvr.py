@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from blipbench.models.checkpoint import resize_position_embedding
 from blipbench.models.config import ModelConfig, TextConfig
@@ -28,12 +29,13 @@ class TwinOutput(nn.Module):
         self.dense1 = nn.Linear(config.width, config.width)
         self.merge_layer = nn.Linear(2 * config.width, config.width) if merges else None
         self.LayerNorm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, left: Tensor, right: Tensor, residual: Tensor) -> Tensor:
         left, right = self.dense0(left), self.dense1(right)
         if self.merge_layer is None:
-            return self.LayerNorm((left + right) / 2 + residual)
-        return self.LayerNorm(self.merge_layer(torch.cat([left, right], dim=-1)) + residual)
+            return self.LayerNorm(self.dropout((left + right) / 2) + residual)
+        return self.LayerNorm(self.dropout(self.merge_layer(torch.cat([left, right], dim=-1))) + residual)
 
 
 class TwinAttention(nn.Module):
@@ -42,8 +44,8 @@ class TwinAttention(nn.Module):
     def __init__(self, config: TextConfig, image_width: int, merges: bool) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.self0 = Projections(config.width, image_width)
-        self.self1 = Projections(config.width, image_width)
+        self.self0 = Projections(config.width, image_width, config.dropout)
+        self.self1 = Projections(config.width, image_width, config.dropout)
         self.output = TwinOutput(config, merges)
 
     def forward(self, hidden: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -58,7 +60,7 @@ class TwinLayer(nn.Module):
         self.attention = Attention(config, config.width)
         self.crossattention = TwinAttention(config, image_width, merges)
         self.intermediate = Intermediate(config)
-        self.output = Residual(config.intermediate_size, config.width, config.layer_norm_eps)
+        self.output = Residual(config.intermediate_size, config)
 
     def forward(self, hidden: Tensor, mask: Tensor, left: Tensor, right: Tensor) -> Tensor:
         hidden = self.attention(hidden, hidden, mask)
@@ -73,9 +75,12 @@ class TwinLayers(nn.Module):
 
 
 class TwinTextEncoder(nn.Module):
-    def __init__(self, config: TextConfig, image_width: int) -> None:
+    """With `gradient_checkpointing` a layer's activations are not kept for the backward pass but computed again."""
+
+    def __init__(self, config: TextConfig, image_width: int, gradient_checkpointing: bool = False) -> None:
         super().__init__()
         self.config = config
+        self.gradient_checkpointing = gradient_checkpointing
         self.embeddings = Embeddings(config)
         self.encoder = TwinLayers(config, image_width)
 
@@ -85,7 +90,10 @@ class TwinTextEncoder(nn.Module):
         hidden = self.embeddings(input_ids)
         mask = attention_mask[:, None, None, :].bool()  # [batch, 1, 1, tokens]: every query skips padded keys
         for layer in self.encoder.layer:
-            hidden = layer(hidden, mask, left, right)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                hidden = checkpoint(layer, hidden, mask, left, right, use_reentrant=False)
+            else:
+                hidden = layer(hidden, mask, left, right)
         return hidden
 
 

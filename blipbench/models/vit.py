@@ -13,9 +13,12 @@ from blipbench.models.config import VisionConfig
 
 
 class ImageEncoder(VisionTransformer):
-    """A pre-norm ViT without a classification head. LayerNorm's epsilon is 1e-6, as in the reference."""
+    """A pre-norm ViT without a classification head. LayerNorm's epsilon is 1e-6, as in the reference.
 
-    def __init__(self, config: VisionConfig) -> None:
+    With `gradient_checkpointing` a block's activations are not kept for the backward pass but computed again.
+    """
+
+    def __init__(self, config: VisionConfig, gradient_checkpointing: bool = False) -> None:
         super().__init__(
             img_size=config.image_size,
             patch_size=config.patch_size,
@@ -26,7 +29,9 @@ class ImageEncoder(VisionTransformer):
             global_pool="",
             qkv_bias=True,
             norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            drop_path_rate=config.drop_path,
         )
+        self.set_grad_checkpointing(gradient_checkpointing)
 
     def forward(self, pixels: Tensor) -> Tensor:  # type: ignore[override]
         return self.forward_features(pixels)  # [batch, tokens, width]

@@ -1,0 +1,64 @@
+"""Encoders and decoder as a training run wants them: BERT's first weights, and the buffer official checkpoints carry.
+
+In: the sizes of a model. Out: modules of `models/` whose state dicts have exactly the official names.
+"""
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from blipbench.models.config import ModelConfig
+from blipbench.models.med import Embeddings, TextDecoder, TextEncoder
+from blipbench.models.nlvr import TwinTextEncoder
+from blipbench.models.vit import ImageEncoder
+
+Module = TypeVar("Module", bound=nn.Module)
+
+_STD = 0.02  # of BERT's matrices and embeddings (Devlin et al. 2019, and `initializer_range` in the reference's files)
+
+
+def regularised(config: ModelConfig, dropout: float, drop_path: float) -> ModelConfig:
+    """The same sizes with the rates of a training run: dropout of the text layers, drop path of the ViT's."""
+    vision = config.vision.model_copy(update={"drop_path": drop_path})
+    text = config.text.model_copy(update={"dropout": dropout})
+    return config.model_copy(update={"vision": vision, "text": text})
+
+
+def image_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> ImageEncoder:
+    encoder = ImageEncoder(config.vision, gradient_checkpointing)
+    assert encoder.cls_token is not None
+    nn.init.trunc_normal_(encoder.cls_token, std=_STD)  # timm starts it at zero, the reference does not
+    return encoder
+
+
+def text_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> TextEncoder:
+    """It attends to image tokens."""
+    return _prepared(
+        TextEncoder(config.text, config.vision.width, gradient_checkpointing=gradient_checkpointing),
+    )
+
+
+def text_decoder(config: ModelConfig, context_width: int, gradient_checkpointing: bool = False) -> TextDecoder:
+    return _prepared(TextDecoder(config.text, context_width, gradient_checkpointing))
+
+
+def twin_text_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> TwinTextEncoder:
+    return _prepared(TwinTextEncoder(config.text, config.vision.width, gradient_checkpointing))
+
+
+def with_first(input_ids: Tensor, token: int) -> Tensor:
+    """The texts [n, L] with [ENC] or [DEC] in the place of [CLS]."""
+    return torch.cat([input_ids.new_full((len(input_ids), 1), token), input_ids[:, 1:]], dim=1)
+
+
+def _prepared(module: Module) -> Module:
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.normal_(part.weight, std=_STD)
+        if isinstance(part, nn.Linear):
+            nn.init.zeros_(part.bias)
+        if isinstance(part, Embeddings):
+            positions = torch.arange(part.position_embeddings.num_embeddings)
+            part.register_buffer("position_ids", positions[None])  # [1, max_positions], as official files have it
+    return module
