@@ -6,9 +6,7 @@ Exit codes: 0 done; 1 failed, incomplete or suspect; 2 wrong usage.
 import dataclasses
 import json
 import os
-import shlex
 import signal
-import sys
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ import click
 from blipbench import __version__
 from blipbench.cli_ckpt import ckpt
 from blipbench.cli_data import data
+from blipbench.cli_train import resume_command, train
 from blipbench.cli_try import ask, caption, match
 from blipbench.errors import BlipbenchError, UsageError
 
@@ -52,6 +51,7 @@ def main() -> None:
 
 main.add_command(ckpt)
 main.add_command(data)
+main.add_command(train)
 main.add_command(caption)
 main.add_command(ask)
 main.add_command(match)
@@ -172,7 +172,7 @@ def run(
                     failed[spec.name] = None
     except KeyboardInterrupt:
         if ranks.is_main:
-            click.echo(f"\nstopped; what is finished is kept. Go on with:\n  {_resume_command()}", err=True)
+            click.echo(f"\nstopped; what is finished is kept. Go on with:\n  {resume_command()}", err=True)
         os._exit(1)  # without waiting for ranks or decoding processes that the same Ctrl-C has ended
     finally:
         distributed.leave()
@@ -184,13 +184,6 @@ def run(
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _resume_command() -> str:
-    world_size = os.environ.get("WORLD_SIZE", "1")
-    launcher = ["blipbench"] if world_size == "1" else ["torchrun", "--nproc-per-node", world_size, "-m", "blipbench"]
-    arguments = [argument for argument in sys.argv[1:] if argument not in ("--fresh", "--resume")]
-    return shlex.join([*launcher, *arguments, "--resume"])
 
 
 def _print_result(result: "Result", as_json: bool, tasks_dir: Path | None) -> None:

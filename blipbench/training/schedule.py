@@ -1,6 +1,6 @@
 """The learning rate and alpha of every step: pure functions of the step's number, so that a resume needs no state.
 
-Sources: BLIP, section 4.1, and the reference's schedules. `cosine_per_epoch` and `step_decay` are the reference's, which
+Sources: BLIP, section 4.1, and the reference's schedules. `cosine_per_epoch` and `step_decay` are the reference's, and
 change the rate once an epoch; its warm-up replaces the rate within the first epoch. `cosine_per_step` is ours, for
 models so small that an epoch is seconds.
 """

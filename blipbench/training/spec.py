@@ -79,8 +79,8 @@ class EvaluateSpec(_Part):
 class TrainSpec(_Part):
     """One training run. `batch_size` is a rank's; an optimizer step sees `accumulate` of them on every rank.
 
-    Sizes: `model` is a name in configs/models, a YAML file's path or the sizes themselves; its image size and vocabulary
-    are those of `image_size` (pixels) and `vocab` (a file in the data folder; null is bert-base-uncased's).
+    `model` is a name in configs/models, a YAML file's path or the sizes themselves; its image size and vocabulary are
+    those of `image_size` (pixels) and `vocab` (a file in the data folder; null is bert-base-uncased's).
     Learning rate: see `schedule.py`. `alpha` rises from 0 over the first `alpha_epochs`.
     `cache_pixels` keeps every decoded image in memory, which only `augment: none` allows.
     Checkpoints are written at the end of every epoch, and every `checkpoint_every` steps in between.
@@ -171,7 +171,8 @@ def load_train_spec(name: str, changes: Sequence[str] = ()) -> TrainSpec:
 
 def list_train_specs() -> list[TrainSpec]:
     """The training runs that ship, by name."""
-    return [read_model(path, TrainSpec) for _, path in sorted(yaml_files(search_path(None, "configs", "train")).items())]
+    shipped = yaml_files(search_path(None, "configs", "train"))
+    return [read_model(path, TrainSpec) for _, path in sorted(shipped.items())]
 
 
 def resolve_sizes(spec: TrainSpec, vocab_size: int) -> ModelConfig:
@@ -184,9 +185,10 @@ def resolve_sizes(spec: TrainSpec, vocab_size: int) -> ModelConfig:
         )
     vision = config.vision.model_copy(update={"image_size": spec.image_size})
     text = config.text.model_copy(update={"vocab_size": vocab_size})
-    if spec.data.max_tokens > text.max_positions:
+    longest = spec.data.max_tokens
+    if longest > text.max_positions:
         raise UsageError(
-            f"{spec.name}: data.max_tokens: {spec.data.max_tokens} is more than the model's {text.max_positions} positions"
+            f"{spec.name}: data.max_tokens: {longest} is more than the model's {text.max_positions} positions"
         )
     return config.model_copy(update={"vision": vision, "text": text})
 

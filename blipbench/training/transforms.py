@@ -5,7 +5,7 @@ seed, the epoch and the example: a resumed run sees the pixels it would have see
 
 RandAugment (Cubuk 2020) as the reference uses it: magnitude 5 of 10, each operation done with probability 0.5. At that
 magnitude the factor of Brightness and Sharpness is 1, so both change nothing, as in the reference; they count when the
-operations are drawn. The geometric ones are computed by Pillow, whose pixel centres differ from OpenCV's by half a pixel.
+operations are drawn. Pillow computes the geometric ones; its pixel centres lie half a pixel from OpenCV's.
 """
 
 import hashlib
