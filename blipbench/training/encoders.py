@@ -47,6 +47,16 @@ def twin_text_encoder(config: ModelConfig, gradient_checkpointing: bool = False)
     return _prepared(TwinTextEncoder(config.text, config.vision.width, gradient_checkpointing))
 
 
+def tie_all_but_self_attention(encoder: TextEncoder, decoder: TextDecoder) -> None:
+    """Make the decoder's embeddings, cross-attention and MLPs the encoder's own (BLIP, section 3.1)."""
+    decoder.bert.embeddings = encoder.embeddings
+    decoder.cls.predictions.decoder.weight = encoder.embeddings.word_embeddings.weight
+    for shared, layer in zip(encoder.encoder.layer, decoder.bert.encoder.layer, strict=True):
+        layer.crossattention = shared.crossattention
+        layer.intermediate = shared.intermediate
+        layer.output = shared.output
+
+
 def with_first(input_ids: Tensor, token: int) -> Tensor:
     """The texts [n, L] with [ENC] or [DEC] in the place of [CLS]."""
     return torch.cat([input_ids.new_full((len(input_ids), 1), token), input_ids[:, 1:]], dim=1)

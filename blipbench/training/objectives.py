@@ -5,22 +5,149 @@ are none it is ignored). Out: the named scalar losses whose sum is minimised. Mo
 exchange are updated inside `forward`, as in the reference. A state dict has exactly the official checkpoint's names.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blipbench.models.config import ModelConfig
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
+from blipbench.training.contrastive import MOMENTUM, QUEUE_SIZE, ContrastiveObjective, Encoded
 from blipbench.training.encoders import (
     image_encoder,
     regularised,
     text_decoder,
     text_encoder,
+    tie_all_but_self_attention,
     twin_text_encoder,
     with_first,
 )
 from blipbench.training.language import answer_losses, caption_loss, owners
+from blipbench.training.matching import Pairs, Pick, draw, matching_loss, sampling_weights
+from blipbench.training.queues import enqueue
+from blipbench.training.ranks import gathered, gathered_with_grad, padded_alike
 
 Losses = dict[str, Tensor]
+
+_NO_PICTURE = -100  # the image id of a place in the queue that no batch has filled
+_PRETRAIN_FLOOR = 1e-4  # the reference adds it to every negative's chance in pre-training
+_RETRIEVAL_FLOOR = torch.finfo(torch.float32).tiny  # below any other chance; else all of a row's can underflow to 0
+
+
+class PretrainObjective(ContrastiveObjective):
+    """ITC, ITM and LM at once; encoder and decoder share everything but self-attention. Image ids play no part."""
+
+    queue_ptr: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        enc_id: int,
+        dec_id: int,
+        queue_size: int = QUEUE_SIZE,
+        momentum: float = MOMENTUM,
+        pick: Pick = draw,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__(
+            config,
+            queue_size=queue_size,
+            momentum=momentum,
+            dropout=dropout,
+            drop_path=drop_path,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        self.enc_id = enc_id
+        self.dec_id = dec_id
+        self.pick = pick
+        self.text_decoder = text_decoder(self.config, config.vision.width, gradient_checkpointing)
+        tie_all_but_self_attention(self.text_encoder, self.text_decoder)
+        self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.int64))
+
+    def forward(self, batch: PairBatch, alpha: float) -> Losses:
+        encoded = self.encode(batch)
+        n = len(batch.images)
+        own_pair = torch.eye(n, dtype=torch.bool, device=batch.images.device)
+        positives = F.pad(own_pair.float(), (0, self.queue_size))  # [n, n + queue_size]
+        itc = self.contrast(encoded, positives, alpha)
+        self.enqueue(encoded, self.queue_ptr)
+        itm = self._match(batch, encoded, own_pair)
+        lm = caption_loss(self.text_decoder, self.dec_id, batch.input_ids, batch.attention_mask, encoded.image_embeds)
+        return {"itc": itc, "itm": itm, "lm": lm}
+
+    def _match(self, batch: PairBatch, encoded: Encoded, own_pair: Tensor) -> Tensor:
+        """Negatives are the rank's own, drawn by similarity to the momentum features."""
+        own = Pairs(encoded.image_embeds, with_first(batch.input_ids, self.enc_id), batch.attention_mask)
+        weights_t2i = sampling_weights(encoded.text_feats, encoded.image_feats_m, self.temp, own_pair, _PRETRAIN_FLOOR)
+        weights_i2t = sampling_weights(encoded.image_feats, encoded.text_feats_m, self.temp, own_pair, _PRETRAIN_FLOOR)
+        return matching_loss(self.text_encoder, self.itm_head, own, own, self.pick(weights_t2i), self.pick(weights_i2t))
+
+
+class RetrievalObjective(ContrastiveObjective):
+    """ITC and ITM, where all captions of a picture (equal image ids) are its positives and none of its negatives.
+
+    `negative_all_rank` draws ITM's negatives from every rank's batch, not the rank's own alone.
+    """
+
+    idx_queue: Tensor
+    ptr_queue: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        enc_id: int,
+        queue_size: int = QUEUE_SIZE,
+        momentum: float = MOMENTUM,
+        negative_all_rank: bool = False,
+        pick: Pick = draw,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__(
+            config,
+            queue_size=queue_size,
+            momentum=momentum,
+            dropout=dropout,
+            drop_path=drop_path,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        self.enc_id = enc_id
+        self.negative_all_rank = negative_all_rank
+        self.pick = pick
+        self.register_buffer("idx_queue", torch.full((1, queue_size), _NO_PICTURE))
+        self.register_buffer("ptr_queue", torch.zeros(1, dtype=torch.int64))
+
+    def forward(self, batch: PairBatch, alpha: float) -> Losses:
+        encoded = self.encode(batch)
+        all_ids = torch.cat([batch.image_ids, self.idx_queue[0]])  # [n + queue_size]
+        same = (batch.image_ids[:, None] == all_ids).float()
+        itc = self.contrast(encoded, same / same.sum(1, keepdim=True), alpha)
+        world_ids = gathered(batch.image_ids)  # [world * n]
+        enqueue(self.idx_queue, world_ids[None], self.ptr_queue)
+        self.enqueue(encoded, self.ptr_queue)
+        return {"itc": itc, "itm": self._match(batch, encoded, world_ids)}
+
+    def _match(self, batch: PairBatch, encoded: Encoded, world_ids: Tensor) -> Tensor:
+        own = Pairs(encoded.image_embeds, with_first(batch.input_ids, self.enc_id), batch.attention_mask)
+        if self.negative_all_rank:
+            image_feats, text_feats = gathered(encoded.image_feats), gathered(encoded.text_feats)
+            own = Pairs(own.image_embeds, padded_alike(own.input_ids), padded_alike(own.attention_mask))
+            candidates = Pairs(
+                gathered_with_grad(own.image_embeds), gathered(own.input_ids), gathered(own.attention_mask)
+            )
+            same = batch.image_ids[:, None] == world_ids
+        else:
+            image_feats, text_feats, candidates = encoded.image_feats, encoded.text_feats, own
+            same = batch.image_ids[:, None] == batch.image_ids
+        weights_t2i = sampling_weights(encoded.text_feats, image_feats, self.temp, same, _RETRIEVAL_FLOOR)
+        weights_i2t = sampling_weights(encoded.image_feats, text_feats, self.temp, same, _RETRIEVAL_FLOOR)
+        return matching_loss(
+            self.text_encoder, self.itm_head, own, candidates, self.pick(weights_t2i), self.pick(weights_i2t)
+        )
 
 
 class CaptionObjective(nn.Module):

@@ -1,0 +1,68 @@
+"""Image-text matching (ITM): is this text of this image? With hard negatives, drawn by ITC similarity (BLIP, section
+3.2).
+
+In: a rank's pairs and the candidates to draw from, its own or every rank's. Out: cross-entropy over each pair as it is,
+each text with an image not its own, and each image with a text not its own.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blipbench.errors import BlipbenchError
+from blipbench.models.med import TextEncoder
+
+Pick = Callable[[Tensor], Tensor]  # sampling weights [n, m] -> a column for each row, [n]
+
+
+class Pairs(NamedTuple):
+    """n pairs; texts start with [ENC]."""
+
+    image_embeds: Tensor  # [n, T, width]
+    input_ids: Tensor  # [n, L]
+    attention_mask: Tensor  # [n, L]
+
+
+def draw(weights: Tensor) -> Tensor:
+    """One column for each row of weights [n, m], by chance: [n].
+
+    Raises BlipbenchError where a row has none to draw: every candidate shows the same picture.
+    """
+    if not weights.any(1).all():
+        raise BlipbenchError(
+            f"image-text matching found no negative among {weights.shape[1]} pairs: all of them show one picture; "
+            f"use a larger batch, or shuffle the data so that a batch mixes pictures"
+        )
+    return torch.multinomial(weights, 1).squeeze(1)
+
+
+@torch.no_grad()
+def sampling_weights(feats: Tensor, candidates: Tensor, temp: Tensor, same: Tensor, floor: float) -> Tensor:
+    """How likely each candidate is drawn as a negative: [n, m], zero where `same` [n, m] says that it is none.
+
+    The softmax of the ITC logits of feats [n, embed_dim] over candidates [m, embed_dim], plus `floor`.
+    """
+    with torch.autocast(feats.device.type, enabled=False):
+        weights = F.softmax(feats @ candidates.t() / temp, dim=1) + floor
+    return weights.masked_fill(same, 0)
+
+
+def matching_loss(
+    text_encoder: TextEncoder,
+    itm_head: nn.Linear,
+    own: Pairs,
+    candidates: Pairs,
+    negative_images: Tensor,
+    negative_texts: Tensor,
+) -> Tensor:
+    """`own` are the n positives; negative_images, negative_texts [n] point into `candidates`."""
+    image_embeds = torch.cat([own.image_embeds, candidates.image_embeds[negative_images], own.image_embeds])
+    input_ids = torch.cat([own.input_ids, own.input_ids, candidates.input_ids[negative_texts]])
+    mask = torch.cat([own.attention_mask, own.attention_mask, candidates.attention_mask[negative_texts]])
+    states = text_encoder(input_ids, mask, image_embeds)  # [3 n, L, text width]
+    labels = torch.zeros(len(states), dtype=torch.int64, device=states.device)
+    labels[: len(own.input_ids)] = 1  # match
+    return F.cross_entropy(itm_head(states[:, 0]).float(), labels)
