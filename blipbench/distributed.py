@@ -66,7 +66,7 @@ class Ranks:
 
 
 def join(on_gpus: bool = False) -> Ranks:
-    """The ranks that torchrun started, or a single one. `on_gpus`: they exchange GPUs' tensors too, as training does."""
+    """The ranks that torchrun started, or a single one. `on_gpus`: tensors on GPUs are exchanged too."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         return Ranks()

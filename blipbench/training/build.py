@@ -2,10 +2,15 @@
 
 from torch import nn
 
-from blipbench.errors import UsageError
 from blipbench.models.config import ModelConfig
 from blipbench.models.tokenizer import Tokenizer
-from blipbench.training.objectives import CaptionObjective, NlvrObjective, VqaObjective
+from blipbench.training.objectives import (
+    CaptionObjective,
+    NlvrObjective,
+    PretrainObjective,
+    RetrievalObjective,
+    VqaObjective,
+)
 from blipbench.training.spec import TrainSpec
 
 
@@ -35,7 +40,28 @@ def build_objective(spec: TrainSpec, config: ModelConfig, tokenizer: Tokenizer) 
         return NlvrObjective(
             config, enc_id=enc_id, dropout=dropout, drop_path=drop_path, gradient_checkpointing=checkpointing
         )
-    raise UsageError(f"{spec.name}: kind {spec.kind!r} cannot be trained yet")
+    assert spec.queue_size is not None  # the spec's own check
+    if spec.kind == "pretrain":
+        return PretrainObjective(
+            config,
+            enc_id=enc_id,
+            dec_id=dec_id,
+            queue_size=spec.queue_size,
+            momentum=spec.momentum,
+            dropout=dropout,
+            drop_path=drop_path,
+            gradient_checkpointing=checkpointing,
+        )
+    return RetrievalObjective(
+        config,
+        enc_id=enc_id,
+        queue_size=spec.queue_size,
+        momentum=spec.momentum,
+        negative_all_rank=spec.negative_all_rank,
+        dropout=dropout,
+        drop_path=drop_path,
+        gradient_checkpointing=checkpointing,
+    )
 
 
 def prompt_length(spec: TrainSpec, tokenizer: Tokenizer) -> int:

@@ -23,6 +23,8 @@ from blipbench.models.config import ModelConfig
 from blipbench.models.nlvr import twin_state_dict
 from blipbench.models.sizes import ignored_as
 from blipbench.reporting.progress import CountedProgress
+from blipbench.training.contrastive import ContrastiveObjective
+from blipbench.training.momentum import start_copies
 from blipbench.training.spec import Kind, TrainSpec
 
 _POSITIONS = "visual_encoder.pos_embed"
@@ -161,6 +163,8 @@ def _trained(objective: nn.Module) -> dict[str, Tensor]:
 
 def _load(objective: nn.Module, fitted: Mapping[str, Tensor]) -> None:
     objective.load_state_dict(dict(fitted), strict=False)
+    if isinstance(objective, ContrastiveObjective):
+        start_copies(objective.momentum_pairs())
 
 
 def _require_some(fitted: Mapping[str, Tensor], message: str) -> None:
