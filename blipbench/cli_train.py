@@ -52,10 +52,10 @@ def train(
         raise UsageError("--resume and --fresh: choose one")
     spec = load_train_spec(config, [*changes, *([f"seed={seed}"] if seed is not None else [])])
     options = TrainOptions(data_dir, out, Start(init, bert, vit), device, resume, fresh)
-    interruption = Interruption()
     ranks = distributed.join(on_gpus=torch.cuda.is_available() and not str(device).startswith("cpu"))
     try:
-        summary = train_model(spec, options, ranks, interruption)
+        with Interruption() as interruption:
+            summary = train_model(spec, options, ranks, interruption)
     except KeyboardInterrupt:
         if ranks.is_main:
             click.echo(f"\nstopped; go on with:\n  {resume_command()}", err=True)

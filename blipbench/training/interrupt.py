@@ -8,16 +8,25 @@ import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 
 class Interruption:
-    """Hears the signals from its construction on. `asked` is true once one came in a `deferred` block."""
+    """Hears the signals while it is entered. `asked` is true once one came in a `deferred` block."""
 
     def __init__(self) -> None:
         self.asked = False
         self._deferred = False
-        signal.signal(signal.SIGINT, self._hear)
-        signal.signal(signal.SIGTERM, self._hear)
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:

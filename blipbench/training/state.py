@@ -43,6 +43,13 @@ class TrainingState(NamedTuple):
     rng: list[list[Tensor]]
 
 
+class Evaluations(NamedTuple):
+    """The run's evaluations so far: the metric that is looked at, and its value after each evaluated step."""
+
+    metric: str | None
+    values: dict[int, float]
+
+
 class TrainFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -104,15 +111,15 @@ class TrainFolder:
                 f"{self.state}: cannot be read ({error}); start from {self.last} with --init and --fresh"
             ) from error
 
-    def evaluations(self) -> dict[int, float]:
-        """The main metric by step."""
+    def evaluations(self) -> Evaluations:
         file = self.path / "evaluations.json"
         if not file.exists():
-            return {}
-        return {int(step): value for step, value in json.loads(file.read_text(encoding="utf-8")).items()}
+            return Evaluations(None, {})
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return Evaluations(content["metric"], {int(step): value for step, value in content["values"].items()})
 
-    def save_evaluations(self, values: dict[int, float]) -> None:
-        text = json.dumps(values, indent=1) + "\n"
+    def save_evaluations(self, evaluations: Evaluations) -> None:
+        text = json.dumps(evaluations._asdict(), indent=1) + "\n"
         write_atomically(self.path / "evaluations.json", lambda temporary: temporary.write_text(text))
 
 

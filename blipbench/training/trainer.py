@@ -128,15 +128,10 @@ def train(spec: TrainSpec, options: TrainOptions, ranks: Ranks, interruption: In
     if not ranks.is_main:
         return None
     plot_metrics(folder.metrics, folder.path / "metrics.png", spec.name)
-    best = folder.best.exists()
-    values = folder.evaluations().values()
-    return TrainSummary(
-        folder.path,
-        folder.best if best else folder.last,
-        plan.total_steps,
-        validation.metric,
-        max(values) if values else None,
-    )
+    evaluations = folder.evaluations()
+    checkpoint = folder.best if evaluations.values else folder.last
+    best = max(evaluations.values.values(), default=None)
+    return TrainSummary(folder.path, checkpoint, plan.total_steps, evaluations.metric, best)
 
 
 def _train_from(run: _Run, step: int, interruption: Interruption) -> None:

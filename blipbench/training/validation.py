@@ -13,16 +13,20 @@ import torch
 from blipbench.config import ModelInput, TaskSpec, load_task, override_settings
 from blipbench.device import Runtime
 from blipbench.distributed import Ranks
+from blipbench.recipes import RECIPES
 from blipbench.reporting.progress import stage_progress
 from blipbench.run import RunOptions, run_task
 from blipbench.training.log import MetricsLog
 from blipbench.training.schedule import Plan
 from blipbench.training.spec import TrainSpec
-from blipbench.training.state import TrainFolder, write_atomically
+from blipbench.training.state import Evaluations, TrainFolder, write_atomically
 
 
 class Validation:
-    """The evaluations of one run, none where its spec has no `evaluate`. Raises UsageError for an unknown task."""
+    """The evaluations of one run, none where its spec has no `evaluate`.
+
+    Making it reads the task's data once, so that what is missing is said before the training: UsageError, DataError.
+    """
 
     def __init__(self, spec: TrainSpec, data: Path, folder: TrainFolder, runtime: Runtime, ranks: Ranks) -> None:
         self._spec = spec
@@ -31,10 +35,8 @@ class Validation:
         self._runtime = runtime
         self._ranks = ranks
         self._task = _task(spec)
-
-    @property
-    def metric(self) -> str | None:
-        return self._task.main_metric if self._task is not None else None
+        if self._task is not None and spec.evaluate is not None and ranks.is_main:
+            RECIPES[self._task.protocol].read(self._task, data, spec.evaluate.split, spec.evaluate.limit)
 
     def due(self, plan: Plan, step: int) -> bool:
         """After step number `step`, from 1: every so many epochs, and at the run's end."""
@@ -45,7 +47,7 @@ class Validation:
     def evaluate(self, plan: Plan, step: int, log: MetricsLog) -> None:
         """Evaluate the checkpoint of `step` if that is due and not yet done. Every rank takes part."""
         wanted, task = self._spec.evaluate, self._task
-        done = self._folder.evaluations() if self._ranks.is_main else {}
+        done = self._folder.evaluations().values if self._ranks.is_main else {}
         if wanted is None or task is None or not self.due(plan, step) or self._ranks.from_main(step in done):
             return
         options = RunOptions(
@@ -67,11 +69,13 @@ class Validation:
         with torch.random.fork_rng(devices=devices):
             result = run_task(task, options, self._ranks, progress)
         if result is not None:
-            value = result.metrics[task.main_metric].value
+            # NLVR2's metric is named after the split, of which the task's own may be another.
+            metric = task.main_metric if task.main_metric in result.metrics else next(iter(result.metrics))
+            value = result.metrics[metric].value
             if value >= max(done.values(), default=value):
                 write_atomically(self._folder.best, lambda temporary: shutil.copyfile(self._folder.last, temporary))
-            self._folder.save_evaluations({**done, step: value})
-            log.evaluated(step, task.main_metric, value)
+            self._folder.save_evaluations(Evaluations(metric, {**done, step: value}))
+            log.evaluated(step, metric, value)
         log.restart()
 
 

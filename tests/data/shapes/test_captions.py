@@ -5,10 +5,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from shapes_reader import is_true, parse
-
 from blipbench.data.shapes_captions import caption_scene
 from blipbench.data.shapes_world import Scene, sample_scene
+from shapes_reader import is_true, parse
 
 SEED = 3
 SCENES = 240

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
-from shapes_reader import mask
-
 from blipbench.data.shapes_draw import RGB, draw_scene, outline
 from blipbench.data.shapes_world import BULKY, SHAPES, Place, sample_scene
+from PIL import Image, ImageDraw
+from shapes_reader import mask
 
 SEED = 3
 

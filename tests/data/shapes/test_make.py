@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from blipbench.data.shapes_world import sample_scene
 from PIL import Image
 
 from blipbench.data.shapes import make_shapes, split_sizes
-from blipbench.data.shapes_world import sample_scene
 from blipbench.errors import DataError, UsageError
 
 SEED = 3

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from shapes_reader import mask
-
 from blipbench.data.shapes_world import COLOURS, KINDS, SHAPES, TEXTURES, Scene, sample_scene
+from shapes_reader import mask
 
 SEED = 3
 SCENES = 240
