@@ -70,7 +70,7 @@ def test_evaluating_while_training_changes_no_weight_and_keeps_the_best(world: P
 
 def test_half_batches_accumulated_are_a_whole_batch(world: Path, tmp_path: Path) -> None:
     """NLVR's loss is a mean over sentences, so that the gradients are the same up to rounding."""
-    settings = {"dropout": 0.0, "max_steps": 4, "log_every": 1, "lr": 1e-2}
+    settings = {"dropout": 0.0, "epochs": 9, "max_steps": 4, "log_every": 1, "lr": 1e-2}
     whole = write_config(tmp_path / "whole", "nlvr", batch_size=8, **settings)
     halves = write_config(tmp_path / "halves", "nlvr", batch_size=4, accumulate=2, **settings)
     for name, config in (("a", whole), ("b", halves)):
