@@ -15,13 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from blipbench.config import list_model_configs
 from blipbench.errors import CheckpointError, UsageError
-from blipbench.models.checkpoint import load_checkpoint, resize_position_embedding
-from blipbench.models.checkpoint_files import read_tensors
+from blipbench.models.checkpoint import as_float32, require_finite, resize_position_embedding
+from blipbench.models.checkpoint_files import locate, read_tensors
 from blipbench.models.config import ModelConfig
 from blipbench.models.nlvr import twin_state_dict
-from blipbench.models.sizes import ignored_as
+from blipbench.models.sizes import Stated, ignored_as, kind_of
 from blipbench.reporting.progress import CountedProgress
 from blipbench.training.contrastive import ContrastiveObjective
 from blipbench.training.momentum import start_copies
@@ -65,8 +64,13 @@ def warm_start(spec: TrainSpec, objective: nn.Module, config: ModelConfig, start
 
 def _from_checkpoint(spec: TrainSpec, objective: nn.Module, config: ModelConfig, source: str, speak: bool) -> list[str]:
     with CountedProgress("download", "bytes", enabled=speak) as progress:
-        checkpoint = load_checkpoint(source, configs=[config, *list_model_configs()], progress=progress)
-    given: Mapping[str, Tensor] = checkpoint.state_dict
+        file = read_tensors(locate(source, progress))
+    kind = kind_of(file.path, file.tensors)
+    _require_same_heads(source, file.stated, config)
+    given: Mapping[str, Tensor] = as_float32(
+        {name: tensor for name, tensor in file.tensors.items() if ignored_as(name) is None}
+    )
+    require_finite(file.path, given)
     if spec.kind == "nlvr":
         given = twin_state_dict(given)
     wanted = _trained(objective)
@@ -85,11 +89,23 @@ def _from_checkpoint(spec: TrainSpec, objective: nn.Module, config: ModelConfig,
             missing.append(f"{name} ({found})")
     if missing:
         raise CheckpointError(
-            f"--init {source}: a {checkpoint.kind} checkpoint that does not fit {spec.name} ({spec.kind}): "
+            f"--init {source}: a {kind} checkpoint that does not fit {spec.name} ({spec.kind}): "
             f"{len(missing)} of {len(wanted)} tensors: {_listed(missing)}"
         )
     _load(objective, fitted)
     return [f"--init {source}: {len(fitted)} tensors", *([f"  start random: {_listed(random)}"] if random else [])]
+
+
+def _require_same_heads(source: str, stated: Stated | None, config: ModelConfig) -> None:
+    """Tensors do not show the number of heads; some files state it."""
+    if stated is None:
+        return
+    found = {"vision": stated.vision_heads, "text": stated.text_heads}
+    for part, heads in {"vision": config.vision.num_heads, "text": config.text.num_heads}.items():
+        if found[part] != heads:
+            raise CheckpointError(
+                f"--init {source}: {part}.num_heads is {found[part]} ({stated.by}), but {heads} in this model"
+            )
 
 
 def _from_bert(objective: nn.Module, folder: Path) -> list[str]:
@@ -107,8 +123,8 @@ def _from_bert(objective: nn.Module, folder: Path) -> list[str]:
         tensor = bert.get(_bert_name(name))
         if tensor is None:
             continue
-        if "word_embeddings" in name or "predictions.decoder" in name or name.endswith("predictions.bias"):
-            tensor = torch.cat([tensor, target[len(tensor) :]])  # [DEC] and [ENC] are BLIP's own
+        if tensor.shape[1:] == target.shape[1:] and len(tensor) == len(target) - 2:
+            tensor = torch.cat([tensor, target[-2:]])  # the rows of [DEC] and [ENC] are BLIP's own
         if tensor.shape != target.shape:
             raise CheckpointError(
                 f"--bert {folder}: {name} is {list(tensor.shape)}, but {list(target.shape)} in this model"
