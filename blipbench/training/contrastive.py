@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from blipbench.models.config import ModelConfig
 from blipbench.training.batches import PairBatch
-from blipbench.training.encoders import image_encoder, regularised, text_encoder
+from blipbench.training.encoders import full_precision, image_encoder, regularised, text_encoder
 from blipbench.training.momentum import Pairs, start_copies, update_copies
 from blipbench.training.queues import advance, enqueue, require_divisible
 from blipbench.training.ranks import gathered, world_size
@@ -127,7 +127,7 @@ class ContrastiveObjective(nn.Module):
 
 def features(projection: nn.Linear, states: Tensor) -> Tensor:
     """The first token's projection, unit norm, float32: [n, tokens, width] -> [n, embed_dim]."""
-    return F.normalize(projection(states[:, 0]).float(), dim=-1)
+    return F.normalize(full_precision(projection(states[:, 0])), dim=-1)
 
 
 def _soft_cross_entropy(

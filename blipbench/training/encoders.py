@@ -62,6 +62,11 @@ def with_first(input_ids: Tensor, token: int) -> Tensor:
     return torch.cat([input_ids.new_full((len(input_ids), 1), token), input_ids[:, 1:]], dim=1)
 
 
+def full_precision(tensor: Tensor) -> Tensor:
+    """What autocast left in 16 bits as float32, for a loss; float64 stays."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def _prepared(module: Module) -> Module:
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from blipbench.models.med import IGNORED, TextDecoder, language_model_loss
-from blipbench.training.encoders import with_first
+from blipbench.training.encoders import full_precision, with_first
 from blipbench.training.ranks import mean_over_ranks
 
 
@@ -29,7 +29,7 @@ def caption_loss(
     labels[:, :prompt_length] = IGNORED
     logits = decoder(input_ids, attention_mask, image_embeds)  # [n, L, vocabulary]
     num_targets = (labels[:, 1:] != IGNORED).sum()
-    return language_model_loss(logits.float(), labels).sum() / mean_over_ranks(num_targets.float())
+    return language_model_loss(full_precision(logits), labels).sum() / mean_over_ranks(num_targets.float())
 
 
 def answer_losses(
@@ -38,7 +38,7 @@ def answer_losses(
     """The loss of each answer [a], summed over its tokens. answer_ids, answer_mask [a, L']; states [a, L, width]."""
     answer_ids = with_first(answer_ids, dec_id)
     logits = decoder(answer_ids, answer_mask, states, states_mask)  # [a, L', vocabulary]
-    return language_model_loss(logits.float(), answer_ids.masked_fill(answer_mask == 0, IGNORED))
+    return language_model_loss(full_precision(logits), answer_ids.masked_fill(answer_mask == 0, IGNORED))
 
 
 def owners(answers_per_question: Tensor) -> Tensor:

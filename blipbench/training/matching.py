@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from blipbench.errors import BlipbenchError
 from blipbench.models.med import TextEncoder
+from blipbench.training.encoders import full_precision
 
 Pick = Callable[[Tensor], Tensor]  # sampling weights [n, m] -> a column for each row, [n]
 
@@ -65,4 +66,4 @@ def matching_loss(
     states = text_encoder(input_ids, mask, image_embeds)  # [3 n, L, text width]
     labels = torch.zeros(len(states), dtype=torch.int64, device=states.device)
     labels[: len(own.input_ids)] = 1  # match
-    return F.cross_entropy(itm_head(states[:, 0]).float(), labels)
+    return F.cross_entropy(full_precision(itm_head(states[:, 0])), labels)

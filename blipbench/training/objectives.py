@@ -13,6 +13,7 @@ from blipbench.models.config import ModelConfig
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
 from blipbench.training.contrastive import MOMENTUM, QUEUE_SIZE, ContrastiveObjective, Encoded
 from blipbench.training.encoders import (
+    full_precision,
     image_encoder,
     regularised,
     text_decoder,
@@ -127,7 +128,7 @@ class RetrievalObjective(ContrastiveObjective):
         same = (batch.image_ids[:, None] == all_ids).float()
         itc = self.contrast(encoded, same / same.sum(1, keepdim=True), alpha)
         world_ids = gathered(batch.image_ids)  # [world * n]
-        enqueue(self.idx_queue, world_ids[None], self.ptr_queue)
+        enqueue(self.idx_queue, world_ids[None], self.ptr_queue)  # beside its features: the pointer moves after them
         self.enqueue(encoded, self.ptr_queue)
         return {"itc": itc, "itm": self._match(batch, encoded, world_ids)}
 
@@ -244,4 +245,4 @@ class NlvrObjective(nn.Module):
         image_embeds = self.visual_encoder(batch.images.flatten(0, 1)).unflatten(0, pairs)  # [n, 2, T, width]
         left, right = image_embeds.unbind(1)
         states = self.text_encoder(with_first(batch.input_ids, self.enc_id), batch.attention_mask, left, right)
-        return {"nlvr": F.cross_entropy(self.cls_head(states[:, 0]).float(), batch.labels)}
+        return {"nlvr": F.cross_entropy(full_precision(self.cls_head(states[:, 0])), batch.labels)}
