@@ -55,7 +55,9 @@ def test_most_captions_name_a_relation_and_some_only_nouns(captions: list[tuple[
 
 def test_under_three_percent_of_captions_belong_to_several_of_a_thousand_images() -> None:
     texts = [
-        text for index in range(1000) for text in caption_scene(sample_scene(SEED, "test", index), scene_rng(SEED, "test", index, 1))
+        text
+        for index in range(1000)
+        for text in caption_scene(sample_scene(SEED, "test", index), scene_rng(SEED, "test", index, 1))
     ]
     counts = Counter(texts)
     assert sum(count for count in counts.values() if count > 1) / len(texts) < 0.03

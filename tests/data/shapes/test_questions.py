@@ -1,4 +1,4 @@
-"""Questions: each has the answer that the picture gives, read by other means; people mostly agree; no answer is a tip."""
+"""Questions: each has the answer that the picture gives, read by other means; people agree; no wording is a tip."""
 
 import re
 from collections import Counter, defaultdict

@@ -1,5 +1,6 @@
 """Sentences about two scenes: their labels hold, read by other means, and the words alone do not give them away."""
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -76,7 +77,9 @@ def reads_true(sentence: str, pair: tuple[Scene, Scene]) -> bool:
 
 def test_every_label_is_what_the_pictures_say(scenes: list[Scene], claims: list[Claim]) -> None:
     wrong = [
-        claim for claim in claims if reads_true(claim.sentence, (scenes[claim.left], scenes[claim.right])) != claim.is_true
+        claim
+        for claim in claims
+        if reads_true(claim.sentence, (scenes[claim.left], scenes[claim.right])) != claim.is_true
     ]
     assert wrong == []
 
@@ -100,7 +103,7 @@ def test_words_alone_tell_little_of_the_label(claims: list[Claim]) -> None:
 
     def features(sentence: str) -> set[str]:
         words = sentence.split()
-        return {*words, *map("_".join, zip(words, words[1:], strict=False))}
+        return {*words, *map("_".join, itertools.pairwise(words))}
 
     counts = {label: Counter[str]() for label in (True, False)}
     for claim in train:
