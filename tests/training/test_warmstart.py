@@ -87,9 +87,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_its_keys(
 
 
 def test_another_size_is_refused_with_both_shapes(tmp_path: Path) -> None:
-    with pytest.raises(
-        CheckpointError, match=r"proj.weight \(\[24, 3, 16, 16\] instead of \[24, 3, 8, 8\]\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"proj.weight \(\[24, 3, 16, 16\] instead of \[24, 3, 8, 8\]\)"):
         started(tmp_path, "caption", Start(init=golden("pretrain")), patch_size=8)
 
 

@@ -4,7 +4,7 @@
     shapes_karpathy_{val,test}.json           [{"image", "caption": [5]}]
     shapes_karpathy_{val,test}_gt.json        COCO's own format; an image's id is the number in its name
     vqa_{train,val,test}.json                 [{"question_id", "question", "answer": [10], "image", "dataset": "vqa"}]
-    v2_mscoco_{train2014,val2014,test2015}_annotations.json   the same answers with their types, in VQAv2's format
+    v2_mscoco_{val2014,test2015}_annotations.json   the same answers with their types, in VQAv2's format
     answer_list.json                          every answer that is right somewhere
     nlvr_{train,dev,test}.json                [{"sentence", "label", "images": [2], "kind"}]
     nocaps_val.json                           [{"image", "img_id"}]
@@ -33,7 +33,7 @@ Files = dict[str, Any]
 
 QUESTIONS = {"train": 5, "val": 2, "test": 2}  # an image
 NLVR_NAMES = {"train": "train", "val": "dev", "test": "test"}
-VQA_SUBSETS = {"train": "train2014", "val": "val2014", "test": "test2015"}
+VQA_SUBSETS = {"val": "val2014", "test": "test2015"}  # training needs no types of answers
 CAPTION_RNG, QUESTION_RNG, STATEMENT_RNG = 1, 2, 3  # purposes of `scene_rng`; 0 is the scene itself
 
 
@@ -109,7 +109,10 @@ def _vqa(scenes: Sequence[Scene], split: str, seed: int) -> Files:
                     "answers": [{"answer": answer, "answer_id": place + 1} for place, answer in enumerate(people)],
                 }
             )
-    return {f"vqa_{split}.json": rows, f"v2_mscoco_{VQA_SUBSETS[split]}_annotations.json": {"annotations": truth}}
+    files: Files = {f"vqa_{split}.json": rows}
+    if split in VQA_SUBSETS:
+        files[f"v2_mscoco_{VQA_SUBSETS[split]}_annotations.json"] = {"annotations": truth}
+    return files
 
 
 def _nlvr(scenes: Sequence[Scene], split: str, seed: int) -> Files:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from blipbench.data.shapes.draw import cut_out, draw_background
@@ -129,5 +130,5 @@ def _looks(figure: Figure) -> str:
     return f"{texture}{figure.colour} {figure.shape}"
 
 
-def _pixel(point: np.ndarray) -> tuple[int, int]:  # type: ignore[type-arg]
+def _pixel(point: npt.NDArray[np.float64]) -> tuple[int, int]:
     return round(float(point[0])), round(float(point[1]))

@@ -37,7 +37,7 @@ from blipbench.data.shapes.scene import (
 SPLITS = ("train", "val", "test", "web", "nocaps", "video", "motion")  # a position here is part of a scene's seed
 TWINS_EVERY = 8
 
-RADII = {"small": (0.112, 0.122), "medium": (0.155, 0.175), "large": (0.22, 0.232)}  # shares of the image's short side
+RADII = {"small": (0.106, 0.116), "medium": (0.155, 0.175), "large": (0.222, 0.232)}  # shares of the image's short side
 SMALL_AT_MOST, LARGE_AT_LEAST = 0.135, 0.2
 MARGIN = 1.0  # pixels between a figure and the image's edge
 

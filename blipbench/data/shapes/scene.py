@@ -40,7 +40,7 @@ HELD_OUT_LOOKS = frozenset(
 # The relation, and the shape of its subject: no star or cross is inside another figure, no diamond behind one.
 HELD_OUT_RELATIONS = frozenset({("inside", "star"), ("inside", "cross"), ("behind", "diamond")})
 
-BIGGER_RATIO = 1.8  # at that ratio of radii even a moon has more area than a circle
+BIGGER_RATIO = 1.9  # at that ratio of radii even a triangle has more area than a circle
 GAP = 3.0  # pixels between figures that do not overlap
 
 

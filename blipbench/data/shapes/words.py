@@ -57,7 +57,7 @@ def counted(figure: Figure, description: str) -> str:
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
-    return options[rng.integers(len(options))]
+    return options[int(rng.integers(len(options)))]
 
 
 def words_in(templates: Iterable[str]) -> set[str]:
