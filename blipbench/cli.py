@@ -16,6 +16,7 @@ from blipbench.cli_capfilt import capfilt
 from blipbench.cli_ckpt import ckpt
 from blipbench.cli_data import data
 from blipbench.cli_interrupt import resumable
+from blipbench.cli_train import train
 from blipbench.cli_try import ask, caption, match
 from blipbench.errors import BlipbenchError, UsageError
 
@@ -50,6 +51,7 @@ def main() -> None:
 
 main.add_command(ckpt)
 main.add_command(data)
+main.add_command(train)
 main.add_command(caption)
 main.add_command(ask)
 main.add_command(match)

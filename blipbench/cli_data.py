@@ -27,19 +27,27 @@ def make() -> None:
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder to write, new or an earlier shapes set."
 )
-@click.option(
-    "--images", default=200, show_default=True, type=int, help="Images of the test split; train has four times as many."
-)
+@click.option("--images", default=200, show_default=True, type=int, help="Images of the test split.")
+@click.option("--train-images", type=int, help="Images of the train and web splits.  [default: 4 x images]")
 @click.option("--seed", default=0, show_default=True, type=int)
-def shapes(out: Path, images: int, seed: int) -> None:
-    """The shapes world: generated scenes with five captions each, in the format of COCO's retrieval files."""
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Processes that draw.")
+def shapes(out: Path, images: int, train_images: int | None, seed: int, workers: int) -> None:
+    """The shapes world: generated scenes for every kind of task, in the official formats of the real data sets."""
     from blipbench.data.shapes import make_shapes, split_sizes
-    from blipbench.reporting.progress import stage_progress
+    from blipbench.reporting.progress import CountedProgress
 
-    with stage_progress("shapes", "images", sum(split_sizes(images).values())) as advance:
-        summary = make_shapes(out, images, seed, progress=lambda done: advance(1))
+    total = sum(split_sizes(images, train_images=train_images).values())
+    with CountedProgress("shapes", "pictures and clips") as progress:
+        summary = make_shapes(
+            out,
+            images,
+            seed,
+            progress=lambda done: progress(done, total),
+            train_images=train_images,
+            workers=workers,
+        )
     counts = ", ".join(f"{count} {split}" for split, count in summary.images.items())
-    click.echo(f"{out}: {counts} images with {summary.captions_per_image} captions each (seed {seed})")
+    click.echo(f"{out}: {counts} (seed {seed})")
 
 
 @data.command()

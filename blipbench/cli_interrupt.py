@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def resumable() -> "Iterator[Ranks]":
-    """The ranks that torchrun started, inside; they part at the end. An interrupt ends the process with exit code 1."""
+def resumable(on_gpus: bool = False) -> "Iterator[Ranks]":
+    """The ranks that torchrun started, inside; they part at the end. An interrupt ends the process with exit code 1.
+
+    `on_gpus`: they exchange what lies on GPUs (see distributed.py).
+    """
     from blipbench import distributed
 
     signal.signal(signal.SIGTERM, _interrupt)
-    ranks = distributed.join()
+    ranks = distributed.join(on_gpus=on_gpus)
     try:
         yield ranks
     except KeyboardInterrupt:

@@ -6,14 +6,11 @@ file is a `UsageError` that names the file, the field and what was found.
 A new protocol adds a subclass of `Task` with its own `settings`, and one entry in `PROTOCOLS`.
 """
 
-import difflib
 import os
-import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -25,8 +22,17 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
+from blipbench.config_files import (
+    canonical,
+    did_you_mean,
+    find_file,
+    load_yaml,
+    lower_first,
+    read_model,
+    validate,
+    yaml_files,
+)
 from blipbench.errors import UsageError
 from blipbench.models.config import ModelConfig
 from blipbench.paths import search_path
@@ -204,15 +210,13 @@ PROTOCOLS: dict[str, type[TaskSpec]] = {
     "captioning": CaptioningTask,
 }
 
-_Model = TypeVar("_Model", bound=BaseModel)
-
 
 def load_task(name: str, tasks_dir: Path | None = None) -> TaskSpec:
     """The task called `name` (- and _ are the same), or the one in the file `name` if that is a path to a .yaml.
 
     `tasks_dir`, or the environment's BLIPBENCH_TASKS, comes before the tasks that ship. Raises UsageError.
     """
-    return _read_task(_find(name, "task", _task_files(tasks_dir), "`blipbench list` shows them"))
+    return _read_task(find_file(name, "task", _task_files(tasks_dir), "`blipbench list` shows them"))
 
 
 def list_tasks(tasks_dir: Path | None = None) -> list[TaskSpec]:
@@ -232,19 +236,19 @@ def override_settings(task: TaskSpec, changes: Mapping[str, SettingValue | None]
     try:
         settings = type(task.settings).model_validate({**task.settings.model_dump(), **given})
     except ValidationError as error:
-        problems = [f"{_flag(str(e['loc'][0]))} {e['input']}: {_lower_first(e['msg'])}" for e in error.errors()]
+        problems = [f"{_flag(str(e['loc'][0]))} {e['input']}: {lower_first(e['msg'])}" for e in error.errors()]
         raise UsageError("\n".join(problems)) from error
     return task.model_copy(update={"settings": settings})
 
 
 def load_model_config(name_or_path: str) -> ModelConfig:
     """The sizes called `name_or_path` in configs/models, or those in that YAML file. Raises UsageError."""
-    return _read(_find(name_or_path, "model", _model_files(), "or give the path of a .yaml"), ModelConfig)
+    return read_model(find_file(name_or_path, "model", _model_files(), "or give the path of a .yaml"), ModelConfig)
 
 
 def list_model_configs() -> list[ModelConfig]:
     """The sizes that ship, by name."""
-    return [_read(path, ModelConfig) for _, path in sorted(_model_files().items())]
+    return [read_model(path, ModelConfig) for _, path in sorted(_model_files().items())]
 
 
 def _task_files(tasks_dir: Path | None) -> dict[str, Path]:
@@ -253,114 +257,26 @@ def _task_files(tasks_dir: Path | None) -> dict[str, Path]:
         tasks_dir = Path(from_environment).expanduser()
     if tasks_dir is not None and not tasks_dir.is_dir():
         raise UsageError(f"{named_by} {tasks_dir}: there is no such folder; it should hold task definitions (*.yaml)")
-    return _yaml_files(search_path(tasks_dir, "tasks"))
+    return yaml_files(search_path(tasks_dir, "tasks"))
 
 
 def _model_files() -> dict[str, Path]:
-    return _yaml_files(search_path(None, "configs", "models"))
-
-
-def _yaml_files(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name to file; the first folder that has a name wins."""
-    files: dict[str, Path] = {}
-    for folder in folders:
-        for path in sorted(folder.glob("*.yaml")):
-            files.setdefault(_canonical(path.stem), path)
-    return files
-
-
-def _find(name: str, kind: str, files: Mapping[str, Path], hint: str) -> Path:
-    if name.endswith((".yaml", ".yml")) or os.sep in name:
-        if not (path := Path(name)).is_file():
-            raise UsageError(f"{name}: there is no such {kind} file")
-        return path
-    if (path_of_name := files.get(_canonical(name))) is not None:
-        return path_of_name
-    close = _did_you_mean(_canonical(name), files)
-    raise UsageError(f"unknown {kind} {name!r}{close} (known: {', '.join(sorted(files))}; {hint})")
+    return yaml_files(search_path(None, "configs", "models"))
 
 
 def _read_task(path: Path) -> TaskSpec:
-    content = _load_yaml(path)
+    content = load_yaml(path)
     protocol = content.get("protocol")
     if protocol not in PROTOCOLS:
         found = "missing key 'protocol'" if protocol is None else f"protocol: unknown {protocol!r}"
-        close = _did_you_mean(str(protocol), PROTOCOLS)
+        close = did_you_mean(str(protocol), PROTOCOLS)
         raise UsageError(f"{path}: {found}{close} (known: {', '.join(PROTOCOLS)})")
-    task = _validate(path, content, PROTOCOLS[protocol])
-    if _canonical(task.name) != _canonical(path.stem):
+    task = validate(path, content, PROTOCOLS[protocol])
+    if canonical(task.name) != canonical(path.stem):
         # The name decides the run folder: two files that share one would take each other's results for their own.
         raise UsageError(f"{path}: name: {task.name!r} must be the file's own name, {path.stem!r}")
     return task
 
 
-def _read(path: Path, model: type[_Model]) -> _Model:
-    return _validate(path, _load_yaml(path), model)
-
-
-def _load_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UsageError(f"{path}{where}: malformed YAML: {error.problem or error.context}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: expected 'key: value' lines, found {type(content).__name__}")
-    return content
-
-
-def _validate(path: Path, content: dict[str, Any], model: type[_Model]) -> _Model:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise UsageError("\n".join(f"{path}: {_explain(e, model)}" for e in error.errors())) from error
-
-
-def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
-    *parents, last = error["loc"] or ("",)
-    under = f" under {'.'.join(map(str, parents))}" if parents else ""
-    if error["type"] == "extra_forbidden":
-        known = _fields_at(model, parents)
-        close = _did_you_mean(str(last), known) or f"; known: {', '.join(known)}"
-        return f"unknown key {last!r}{under}{close}"
-    if error["type"] == "missing":
-        return f"missing key {last!r}{under}"
-    field = ".".join(map(str, error["loc"])) or "the file"
-    if error["type"] == "value_error":
-        return f"{field}: {error['msg'].removeprefix('Value error, ')}"
-    return f"{field}: {_lower_first(error['msg'])}, found {error['input']!r}"
-
-
-def _fields_at(model: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
-    """The known keys of the mapping at `parents` inside `model`."""
-    for parent in parents:
-        field = model.model_fields.get(str(parent))
-        if field is not None:  # else an index into a list, whose items are the model already reached
-            model = next(_models_in(field.annotation), model)
-    return list(model.model_fields)
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in typing.get_args(annotation):
-        yield from _models_in(part)
-
-
-def _did_you_mean(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _canonical(name: str) -> str:
-    return name.replace("-", "_")
-
-
 def _flag(setting: str) -> str:
     return "--" + setting.replace("_", "-")
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]

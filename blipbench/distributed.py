@@ -52,18 +52,26 @@ class Ranks:
     def gather_json(self, value: Any) -> list[Any]:
         return [json.loads(data) for data in self.gather_bytes(json.dumps(value).encode())]
 
+    def any(self, flag: bool) -> bool:
+        """Whether it is set on some rank."""
+        if self.world_size == 1:
+            return flag
+        count = torch.tensor(int(flag))
+        dist.all_reduce(count)
+        return bool(count)
+
     def from_main(self, value: Any) -> Any:
         """Rank 0's value (anything JSON can hold) on every rank."""
         return self.gather_json(value if self.is_main else None)[0]
 
 
-def join() -> Ranks:
-    """The ranks that torchrun started, or a single one."""
+def join(on_gpus: bool = False) -> Ranks:
+    """The ranks that torchrun started, or a single one. `on_gpus`: tensors on GPUs are exchanged too."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         return Ranks()
     if not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=TIMEOUT)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=TIMEOUT)
     return Ranks(dist.get_rank(), world_size, int(os.environ.get("LOCAL_RANK", "0")))
 
 

@@ -20,6 +20,8 @@ settings: {k_test: 8}
 main_metric: r_mean
 """
 
+SHAPES_TASKS = {"retrieval", "caption", "nocaps", "vqa", "nlvr", "video"}
+
 Write = Callable[..., Path]
 
 
@@ -54,10 +56,12 @@ class TestShippedTasks:
         task = config.load_task("retrieval_flickr")
         assert (task.settings.k_test, task.model.image_size, task.published_task) == (128, 384, "retrieval_flickr30k")
 
-    def test_shapes_fits_the_tiny_model(self) -> None:
-        task = config.load_task("retrieval_shapes")
-        assert task.model.image_size == config.load_model_config("tiny").vision.image_size
-        assert (task.settings.k_test, task.published_task) == (16, None)
+    def test_the_shapes_tasks_share_one_image_size_that_the_tiny_model_can_divide(self) -> None:
+        tasks = [task for task in config.list_tasks() if task.name.endswith("_shapes")]
+        assert {task.name.removesuffix("_shapes") for task in tasks} == SHAPES_TASKS
+        assert {task.model.image_size for task in tasks} == {64}
+        assert 64 % config.load_model_config("tiny").vision.patch_size == 0
+        assert all(task.published_task is None for task in tasks)
 
     def test_all_are_listed_by_name(self) -> None:
         names = [task.name for task in config.list_tasks()]

@@ -8,7 +8,7 @@ import dataclasses
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -116,23 +116,23 @@ class _Collate:
 
 def _batches(loader: DataLoader[_Item]) -> Iterator[PixelBatch]:
     try:
-        yield from _start(loader)
+        yield from start_workers(loader)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise _worker_died(error) from error
+        raise worker_died(error) from error
     except (ConnectionError, EOFError, FileNotFoundError) as error:  # a batch was ready, but its owner is gone
-        raise _worker_died(error) from error
+        raise worker_died(error) from error
 
 
-def _start(loader: DataLoader[_Item]) -> Iterator[PixelBatch]:
+def start_workers(loader: DataLoader[Any]) -> Iterator[Any]:
     """Start the worker processes (to one thread each torch sets them itself) and settle who hears which signal."""
     on_child_death = signal.getsignal(signal.SIGCHLD)
     # The terminal sends Ctrl-C to the whole process group. The workers inherit this mask and never hear it: the parent
     # ends them, without their tracebacks. One pressed meanwhile reaches the parent when the mask is lifted.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        batches: Iterator[PixelBatch] = iter(loader)
+        batches = iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if on_child_death is not None and threading.current_thread() is threading.main_thread():
@@ -142,7 +142,8 @@ def _start(loader: DataLoader[_Item]) -> Iterator[PixelBatch]:
     return batches
 
 
-def _worker_died(error: Exception) -> BlipbenchError:
+def worker_died(error: Exception) -> BlipbenchError:
+    """What to raise for the error that a loader raises when one of its processes is gone."""
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return BlipbenchError(
         f"a process that decodes images died ({reason}): it was killed or ran out of memory (in a container, perhaps "

@@ -33,7 +33,12 @@ from blipbench.data.karpathy import (
 from blipbench.data.text import normalise_question
 from blipbench.errors import DataError, UsageError
 
-GROUND_TRUTH = {"train": "v2_mscoco_train2014_annotations.json", "val": "v2_mscoco_val2014_annotations.json"}
+GROUND_TRUTH = {
+    "train": "v2_mscoco_train2014_annotations.json",
+    "val": "v2_mscoco_val2014_annotations.json",
+    "test": "v2_mscoco_test2015_annotations.json",  # VQAv2's own is not public; generated data have one
+}
+PUBLIC = ("train", "val")
 ANSWER_LIST = "answer_list.json"
 
 _QUESTIONS = (
@@ -253,7 +258,7 @@ def _people_answers(
             f"{annotation}: question {lacking} has no 'answer', but others have; "
             "give every question its answers, or none"
         )
-    if not answers and official:
+    if not answers and split in PUBLIC:
         raise DataError(
             f"{annotation} has no answers to its questions, nor is there {' or '.join(map(str, places))}; "
             f"run `blipbench data prepare {task}`"

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from shapes_reader import is_true, parse
 
-from blipbench.data.shapes_captions import caption_scene
-from blipbench.data.shapes_world import Scene, sample_scene
+from blipbench.data.shapes.captions import NOCAPS_CAPTIONS, caption_scene, plain_caption
+from blipbench.data.shapes.sampling import TWINS_EVERY, sample_scene, scene_rng
+from blipbench.data.shapes.scene import Scene
 
 SEED = 3
 SCENES = 240
@@ -21,7 +22,7 @@ def scenes() -> list[Scene]:
 
 @pytest.fixture(scope="module")
 def captions(scenes: list[Scene]) -> list[tuple[str, ...]]:
-    return [caption_scene(scene, SEED, "test", index) for index, scene in enumerate(scenes)]
+    return [caption_scene(scene, scene_rng(SEED, "test", index, 1)) for index, scene in enumerate(scenes)]
 
 
 def test_every_image_has_five_different_captions(captions: list[tuple[str, ...]]) -> None:
@@ -42,7 +43,7 @@ def test_every_caption_is_true_of_its_image(scenes: list[Scene], captions: list[
 
 
 def test_no_caption_is_true_of_the_twin(scenes: list[Scene], captions: list[tuple[str, ...]]) -> None:
-    for start in range(0, SCENES, 4):
+    for start in range(0, SCENES, TWINS_EVERY):
         for index, twin in ((start, start + 1), (start + 1, start)):
             assert [text for text in captions[index] if is_true(parse(text), scenes[twin])] == []
 
@@ -54,7 +55,9 @@ def test_most_captions_name_a_relation_and_some_only_nouns(captions: list[tuple[
 
 def test_under_three_percent_of_captions_belong_to_several_of_a_thousand_images() -> None:
     texts = [
-        text for index in range(1000) for text in caption_scene(sample_scene(SEED, "test", index), SEED, "test", index)
+        text
+        for index in range(1000)
+        for text in caption_scene(sample_scene(SEED, "test", index), scene_rng(SEED, "test", index, 1))
     ]
     counts = Counter(texts)
     assert sum(count for count in counts.values() if count > 1) / len(texts) < 0.03
@@ -68,3 +71,19 @@ def test_under_five_percent_of_captions_are_true_of_another_image(
         any(other != index and is_true(claims, scene) for other, scene in enumerate(scenes)) for index, claims in parsed
     ]
     assert np.mean(ambiguous) < 0.05
+
+
+def test_the_first_caption_says_the_focus_in_the_plainest_words(
+    scenes: list[Scene], captions: list[tuple[str, ...]]
+) -> None:
+    assert [texts[0] for texts in captions] == [plain_caption(scene) for scene in scenes]
+    kinds = [[kind for kind, _, _ in parse(texts[0]).relations] for texts in captions]
+    assert kinds == [[scene.focus.kind] for scene in scenes]
+
+
+def test_nocaps_images_have_ten_different_true_captions() -> None:
+    for index in range(60):
+        scene = sample_scene(SEED, "nocaps", index)
+        texts = caption_scene(scene, scene_rng(SEED, "nocaps", index, 1), NOCAPS_CAPTIONS)
+        assert len(set(texts)) == NOCAPS_CAPTIONS
+        assert [text for text in texts if not is_true(parse(text), scene)] == []

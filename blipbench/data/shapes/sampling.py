@@ -1,114 +1,59 @@
-"""The shapes world: what a scene is, and how scene number `index` of a split is sampled.
+"""How scene number `index` of a split is sampled: in (seed, split, index), out a `Scene`.
 
-A scene is two to four figures (a figure is one shape, or several equal ones) on a background, built around one relation
-between its first two figures: left of, above, inside, behind, bigger than. Half of the scenes come as twins: scenes 4n
-and 4n + 1 have the same figures on the same background and differ only in which of the two is left of (above, inside,
-...) the other. Nouns and attributes are equal, so only a model that reads relations tells twins apart.
+A quarter of the ordinary scenes come as twins: scenes 8n and 8n + 1 have the same figures on the same background and
+differ only in which of the two is left of (above, inside, ...) the other. Nouns and attributes are equal, so only a
+model that reads relations tells twins apart. Scenes of the split "nocaps" are of its three domains in turn, have no
+twins, and are the only ones with anything held out.
 
-In: (seed, split, index). Out: a `Scene` in pixel units, x to the right, y down. Every draw depends on that triple
-alone, so scene 7 is the same whether 10 or 10,000 are made. Pixels come from shapes_draw.py, words from
-shapes_captions.py.
+Every draw depends on the triple alone, so scene 7 is the same whether 10 or 10,000 are made.
 """
 
 import dataclasses
-import itertools
 import math
-from typing import Literal
 
 import numpy as np
 
-RelationKind = Literal["left", "above", "inside", "behind", "bigger"]
+from blipbench.data.shapes.scene import (
+    BACKGROUNDS,
+    BULKY,
+    COLOURS,
+    DOMAINS,
+    GAP,
+    HELD_OUT_LOOKS,
+    HELD_OUT_RELATIONS,
+    KINDS,
+    SHAPES,
+    TEXTURES,
+    TONES,
+    Background,
+    Domain,
+    Figure,
+    Place,
+    Relation,
+    RelationKind,
+    Scene,
+)
 
-SPLITS = ("train", "val", "test")
-KINDS: tuple[RelationKind, ...] = ("left", "above", "inside", "behind", "bigger")
-SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "diamond", "moon")
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
-TEXTURES = ("solid", "striped", "dotted", "outlined")
-BACKGROUNDS = ("plain", "shaded", "grainy", "striped", "checkered")
-TONES = ("light", "dark")
+SPLITS = ("train", "val", "test", "web", "nocaps", "video", "motion")  # a position here is part of a scene's seed
+TWINS_EVERY = 8
 
-BULKY = ("circle", "square", "heart", "diamond")  # convex enough to hold another figure, or to be covered in part
-RADII = {"small": (0.095, 0.11), "medium": (0.145, 0.17), "large": (0.22, 0.24)}  # shares of the image's short side
-SMALL_AT_MOST, LARGE_AT_LEAST = 0.125, 0.2
-BIGGER_RATIO = 2.0  # at twice the radius even a triangle has more area than a circle
+RADII = {"small": (0.106, 0.116), "medium": (0.155, 0.175), "large": (0.222, 0.232)}  # shares of the image's short side
+SMALL_AT_MOST, LARGE_AT_LEAST = 0.135, 0.2
 MARGIN = 1.0  # pixels between a figure and the image's edge
-GAP = 3.0  # pixels between figures that do not overlap
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where one shape sits: centre and circumscribed radius in pixels, rotation in degrees."""
-
-    x: float
-    y: float
-    radius: float
-    angle: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Figure:
-    """One shape, or several equal ones. No two figures of a scene share a colour."""
-
-    shape: str
-    colour: str
-    texture: str
-    shade: float  # brightness factor of the colour, 0.9 to 1
-    grain: float  # direction of the texture, degrees
-    places: tuple[Place, ...]
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of the circumscribed circles, in pixels."""
-        return (
-            min(p.x - p.radius for p in self.places),
-            min(p.y - p.radius for p in self.places),
-            max(p.x + p.radius for p in self.places),
-            max(p.y + p.radius for p in self.places),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Background:
-    """A muted backdrop: `colour` is its RGB; `period` (pixels) and `angle` (degrees) lay out stripes and checks."""
-
-    kind: str
-    tone: str
-    colour: tuple[float, float, float]
-    period: float
-    angle: float
-    noise_seed: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Relation:
-    """`subject` and `object` are indices into the scene's figures."""
-
-    kind: RelationKind
-    subject: int
-    object: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Scene:
-    """Figures are drawn in order, so a later one covers an earlier one."""
-
-    width: int
-    height: int
-    background: Background
-    figures: tuple[Figure, ...]
-    focus: Relation  # what the scene is about
-    has_twin: bool  # another scene differs from this one in its focus alone
-
-    @property
-    def short_side(self) -> int:
-        return min(self.width, self.height)
+def scene_rng(seed: int, split: str, index: int, purpose: int) -> np.random.Generator:
+    """The random numbers of one scene for one purpose: 0 samples it, 1 captions it, and so on."""
+    return np.random.default_rng([seed, SPLITS.index(split), index, purpose])
 
 
 def sample_scene(seed: int, split: str, index: int) -> Scene:
-    """The scene number `index` of a split; scenes 4n and 4n + 1 are twins."""
-    has_twin = index % 4 < 2
-    is_second = has_twin and index % 2 == 1
-    scene = _sample(np.random.default_rng([seed, SPLITS.index(split), index - is_second]), has_twin)
+    """The scene number `index` of a split; scenes 8n and 8n + 1 are twins."""
+    if split == "nocaps":
+        return _sample(scene_rng(seed, split, index, 0), False, DOMAINS[index % len(DOMAINS)])
+    has_twin = index % TWINS_EVERY < 2
+    is_second = has_twin and index % TWINS_EVERY == 1
+    scene = _sample(scene_rng(seed, split, index - is_second, 0), has_twin, "in-domain")
     return swap_focus(scene) if is_second else scene
 
 
@@ -133,63 +78,79 @@ def swap_focus(scene: Scene) -> Scene:
     return dataclasses.replace(scene, figures=(first, second, *scene.figures[2:]), focus=focus)
 
 
-def relations(scene: Scene) -> list[Relation]:
-    """The focus, and every clear left, above and bigger between any two figures (each once, in its true direction)."""
-    found = [scene.focus]
-    for i, j in itertools.combinations(range(len(scene.figures)), 2):
-        for a, b in ((i, j), (j, i)):
-            subject, other = scene.figures[a], scene.figures[b]
-            across, down = other.box[0] - subject.box[2], other.box[1] - subject.box[3]
-            if max(across, down) >= GAP:
-                found.append(Relation("left" if across >= down else "above", a, b))
-            if min(p.radius for p in subject.places) >= BIGGER_RATIO * max(p.radius for p in other.places):
-                found.append(Relation("bigger", a, b))
-    return list(dict.fromkeys(found))
-
-
-def _sample(rng: np.random.Generator, has_twin: bool) -> Scene:
-    width, height = int(rng.integers(160, 225)), int(rng.integers(128, 193))
+def _sample(rng: np.random.Generator, has_twin: bool, domain: Domain) -> Scene:
+    width, height = int(rng.integers(112, 161)), int(rng.integers(96, 145))
     kind = KINDS[rng.integers(len(KINDS))]
-    colours = rng.permutation(COLOURS)
-    figures = [_sample_looks(rng, str(colours[i]), kind, has_twin, i) for i in range(2)]
-    pair = _place_focus(rng, kind, width, height, has_twin)
-    figures = [dataclasses.replace(figure, places=places) for figure, places in zip(figures, pair, strict=True)]
+    looks = _choose_looks(rng, kind, has_twin, domain, figures=int(rng.choice((2, 3, 4), p=(0.35, 0.45, 0.2))))
+    places = list(_place_focus(rng, kind, width, height, has_twin))
     # An extra figure keeps clear of the pair also after the twins' exchange, hence the larger radius of the two.
-    reach = max(p.radius for places in pair for p in places) if has_twin else 0.0
-    taken = [(p.x, p.y, max(p.radius, reach)) for places in pair for p in places]
-    for colour in colours[2 : 2 + rng.choice(3, p=(0.3, 0.45, 0.25))]:
+    reach = max(p.radius for pair in places for p in pair) if has_twin else 0.0
+    taken = [(p.x, p.y, max(p.radius, reach)) for pair in places for p in pair]
+    for _ in looks[2:]:
         place = _find_room(rng, width, height, taken)
         if place is not None:
-            looks = _sample_looks(rng, str(colour), "left", False, len(figures))
-            figures.append(dataclasses.replace(looks, places=(place,)))
+            places.append((place,))
             taken.append((place.x, place.y, place.radius))
+    figures = [
+        sample_figure(rng, shape, colour, where, filled=kind == "behind" and i < 2)
+        for i, ((shape, colour), where) in enumerate(zip(looks, places, strict=False))
+    ]
     subject, other = (1, 0) if kind == "inside" else (0, 1)  # what is inside is drawn later
     return Scene(
         width=width,
         height=height,
-        background=_sample_background(rng),
+        background=sample_background(rng),
         figures=tuple(figures),
         focus=Relation(kind, subject, other),
         has_twin=has_twin,
     )
 
 
-def _sample_looks(rng: np.random.Generator, colour: str, kind: RelationKind, has_twin: bool, order: int) -> Figure:
-    """A figure without places. To hold or cover another figure it needs a bulky shape; to cover, a filled one too."""
-    bulky = kind == "behind" or (kind == "inside" and (has_twin or order == 0))
-    shapes = BULKY if bulky else SHAPES
-    textures, shares = (TEXTURES[:3], (0.5, 0.25, 0.25)) if kind == "behind" else (TEXTURES, (0.4, 0.2, 0.2, 0.2))
+def _choose_looks(
+    rng: np.random.Generator, kind: RelationKind, has_twin: bool, domain: Domain, figures: int
+) -> list[tuple[str, str]]:
+    """Shape and colour of each figure, no colour twice. What holds or is partly covered needs a bulky shape."""
+    novel_one = int(rng.integers(2)) if domain == "near-domain" else -1
+    subject = 1 if kind == "inside" else 0
+    held_out_here = {shape for relation, shape in HELD_OUT_RELATIONS if relation == kind}
+    chosen: list[tuple[str, str]] = []
+    for i in range(figures):
+        is_novel = domain == "out-domain" or i == novel_one
+        bulky = i < 2 and (kind == "behind" or (kind == "inside" and (has_twin or i == 0)))
+        shapes = list(BULKY if bulky else SHAPES)
+        if held_out_here and (i == subject or (has_twin and i < 2)):
+            shapes = [
+                shape
+                for shape in (SHAPES if domain == "out-domain" else shapes)
+                if (shape in held_out_here) == (domain == "out-domain")
+            ]
+        taken = {colour for _, colour in chosen}
+        options = [
+            (shape, colour)
+            for shape in shapes
+            for colour in COLOURS
+            if colour not in taken and ((shape, colour) in HELD_OUT_LOOKS) == is_novel
+        ]
+        chosen.append(options[rng.integers(len(options))])
+    return chosen
+
+
+def sample_figure(
+    rng: np.random.Generator, shape: str, colour: str, places: tuple[Place, ...], filled: bool = False
+) -> Figure:
+    """With a texture, shade and grain; `filled` leaves out the outlined texture, which nothing can be told behind."""
+    textures, shares = (TEXTURES[:2], (0.6, 0.4)) if filled else (TEXTURES, (0.5, 0.25, 0.25))
     return Figure(
-        shape=str(rng.choice(shapes)),
+        shape=shape,
         colour=colour,
         texture=str(rng.choice(textures, p=shares)),
         shade=float(rng.uniform(0.9, 1.0)),
         grain=float(rng.uniform(0, 180)),
-        places=(),
+        places=places,
     )
 
 
-def _sample_background(rng: np.random.Generator) -> Background:
+def sample_background(rng: np.random.Generator) -> Background:
     tone = str(rng.choice(TONES))
     level = rng.uniform(162, 184) if tone == "light" else rng.uniform(85, 105)
     red, green, blue = level + rng.uniform(-14, 14, size=3)
@@ -197,9 +158,8 @@ def _sample_background(rng: np.random.Generator) -> Background:
         kind=str(rng.choice(BACKGROUNDS)),
         tone=tone,
         colour=(float(red), float(green), float(blue)),
-        period=float(rng.uniform(18, 40)),
+        period=float(rng.uniform(14, 30)),
         angle=float(rng.uniform(0, 180)),
-        noise_seed=int(rng.integers(2**31)),
     )
 
 
@@ -222,7 +182,7 @@ def _place_focus(
         return _place_behind(rng, width, height)
     across = kind == "left" or (kind == "bigger" and rng.random() < 0.5)
     sizes = ["large", "small"] if kind == "bigger" else [str(size) for size in rng.choice(list(RADII), size=2)]
-    count = 1 if has_twin or kind == "bigger" else int(rng.choice((1, 2, 3, 4), p=(0.4, 0.25, 0.2, 0.15)))
+    count = 1 if has_twin or kind == "bigger" else int(rng.choice((1, 2, 3), p=(0.4, 0.35, 0.25)))
     if count > 1:
         sizes[0] = "small"
     radii = [_sample_radius(rng, size, short) for size in sizes]

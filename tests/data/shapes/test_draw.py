@@ -5,8 +5,9 @@ import pytest
 from PIL import Image, ImageDraw
 from shapes_reader import mask
 
-from blipbench.data.shapes_draw import RGB, draw_scene, outline
-from blipbench.data.shapes_world import BULKY, SHAPES, Place, sample_scene
+from blipbench.data.shapes.draw import RGB, draw_scene, outline
+from blipbench.data.shapes.sampling import sample_scene
+from blipbench.data.shapes.scene import BULKY, SHAPES, Place
 
 SEED = 3
 

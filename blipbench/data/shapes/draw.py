@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from blipbench.data.shapes_world import Background, Figure, Place, Scene
+from blipbench.data.shapes.scene import Background, Figure, Place, Scene
 
 RGB: dict[str, tuple[int, int, int]] = {
     "red": (222, 36, 36),
@@ -24,17 +24,23 @@ RGB: dict[str, tuple[int, int, int]] = {
     "black": (22, 22, 22),
 }
 OVERSAMPLE = 3
-STROKE = 0.2  # line width of an outlined shape, in radii
-RIM = 0.1  # width of the untextured rim of striped and dotted shapes, in radii
+STROKE = 0.26  # line width of an outlined shape, in radii
+RIM = 0.1  # width of the untextured rim of a striped shape, in radii
 
 
 def draw_scene(scene: Scene) -> Image.Image:
     """The picture of a scene, `scene.width` x `scene.height`, RGB. The same scene gives the same pixels."""
-    image = Image.fromarray(_background(scene.background, scene.width, scene.height))
+    image = draw_background(scene.background, scene.width, scene.height)
     for figure in scene.figures:
         for place in figure.places:
-            _draw_shape(image, figure, place)
+            paint, alpha, corner = cut_out(figure, place)
+            image.paste(paint, corner, alpha)
     return image
+
+
+def draw_background(background: Background, width: int, height: int) -> Image.Image:
+    """The backdrop without figures, RGB."""
+    return Image.fromarray(_background(background, width, height))
 
 
 def outline(shape: str, place: Place) -> npt.NDArray[np.float64]:
@@ -89,7 +95,8 @@ def _crescent(bite_radius: float, bite_offset: float) -> npt.NDArray[np.float64]
     return np.concatenate([rim, bite])
 
 
-def _draw_shape(image: Image.Image, figure: Figure, place: Place) -> None:
+def cut_out(figure: Figure, place: Place) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
+    """One shape as paint (RGB), its coverage (L) and the corner (left, top) where the two go."""
     left, top = math.floor(place.x - place.radius) - 1, math.floor(place.y - place.radius) - 1
     side = math.ceil(2 * place.radius) + 3
     big = (side * OVERSAMPLE, side * OVERSAMPLE)
@@ -108,27 +115,23 @@ def _draw_shape(image: Image.Image, figure: Figure, place: Place) -> None:
         ImageDraw.Draw(alpha).polygon(corners, fill=255)
     colour = np.array(RGB[figure.colour]) * figure.shade
     paint = Image.new("RGB", big, _rgb(colour))
-    if figure.texture in ("striped", "dotted"):
-        paint.paste(_rgb(_tint(colour)), mask=_texture_mask(figure, place, big[0]))
+    if figure.texture == "striped":
+        paint.paste(_rgb(_tint(colour)), mask=_stripes(figure, place, big[0]))
         # A rim in the plain colour holds the shape together where the tint resembles the background.
         rim = round(2 * RIM * place.radius * OVERSAMPLE)
         ImageDraw.Draw(paint).line([*corners, *corners[:2]], fill=_rgb(colour), width=rim, joint="curve")
     size = (side, side)
     lanczos = Image.Resampling.LANCZOS
-    image.paste(paint.resize(size, lanczos), (left, top), alpha.resize(size, lanczos))
+    return paint.resize(size, lanczos), alpha.resize(size, lanczos), (left, top)
 
 
-def _texture_mask(figure: Figure, place: Place, side: int) -> Image.Image:
-    """Where the tint goes: bands or a grid of dots in the direction of the grain, on a canvas of side x side."""
+def _stripes(figure: Figure, place: Place, side: int) -> Image.Image:
+    """Where the tint goes: bands across the direction of the grain, on a canvas of side x side."""
     angle = math.radians(figure.grain)
-    step = max(0.48 * place.radius, 6.5) * OVERSAMPLE
+    step = max(0.55 * place.radius, 6.0) * OVERSAMPLE
     offset = np.arange(side) + 0.5 - side / 2
     along = (math.cos(angle) * offset[None, :] + math.sin(angle) * offset[:, None]) / step  # [side, side]
-    if figure.texture == "striped":
-        mask = np.abs(along - np.round(along)) < 0.2
-    else:
-        across = (math.cos(angle) * offset[:, None] - math.sin(angle) * offset[None, :]) / step
-        mask = np.hypot(along - np.round(along), across - np.round(across)) < 0.3
+    mask = np.abs(along - np.round(along)) < 0.22
     return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
@@ -155,8 +158,6 @@ def _background(background: Background, width: int, height: int) -> npt.NDArray[
     level: npt.NDArray[np.float64]
     if background.kind == "shaded":
         level = u * (22 / np.abs(u).max())
-    elif background.kind == "grainy":
-        level = np.asarray(np.random.default_rng(background.noise_seed).normal(0, 11, size=u.shape))
     elif background.kind == "striped":
         level = 12 * np.clip(np.sin(u * pace) / pace, -1, 1)  # the sine's zero crossings, one pixel wide on each side
     elif background.kind == "checkered":

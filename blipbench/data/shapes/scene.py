@@ -1,0 +1,142 @@
+"""What a scene of the shapes world is: figures on a background, the relations between them, and its domain.
+
+A scene is two to four figures (a figure is one shape, or several equal ones) on a background, built around one relation
+between its first two figures, the focus. Pixel units, x to the right, y down.
+
+Some combinations are held out, as novel objects are in NoCaps: a few pairs of shape and colour, and a few shapes in
+certain relations, are in no scene that a model is trained or ordinarily tested on. `domain_of` says how much of a
+scene is of that kind.
+"""
+
+import dataclasses
+import itertools
+from typing import Literal
+
+RelationKind = Literal["left", "above", "inside", "behind", "bigger"]
+Domain = Literal["in-domain", "near-domain", "out-domain"]
+
+KINDS: tuple[RelationKind, ...] = ("left", "above", "inside", "behind", "bigger")
+SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "diamond", "moon")
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
+TEXTURES = ("solid", "striped", "outlined")
+BACKGROUNDS = ("plain", "shaded", "striped", "checkered")
+TONES = ("light", "dark")
+DOMAINS: tuple[Domain, ...] = ("in-domain", "near-domain", "out-domain")  # NoCaps' own names
+
+BULKY = ("circle", "square", "heart", "diamond")  # convex enough to hold another figure, or to be covered in part
+# Each shape and each colour once, so that both are learnt from the other pairs.
+HELD_OUT_LOOKS = frozenset(
+    {
+        ("circle", "purple"),
+        ("square", "orange"),
+        ("triangle", "green"),
+        ("star", "white"),
+        ("heart", "blue"),
+        ("cross", "yellow"),
+        ("diamond", "red"),
+        ("moon", "black"),
+    }
+)
+# The relation, and the shape of its subject: no star or cross is inside another figure, no diamond behind one.
+HELD_OUT_RELATIONS = frozenset({("inside", "star"), ("inside", "cross"), ("behind", "diamond")})
+
+BIGGER_RATIO = 1.9  # at that ratio of radii even a triangle has more area than a circle
+GAP = 3.0  # pixels between figures that do not overlap
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where one shape sits: centre and circumscribed radius in pixels, rotation in degrees."""
+
+    x: float
+    y: float
+    radius: float
+    angle: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One shape, or several equal ones. No two figures of a scene share a colour."""
+
+    shape: str
+    colour: str
+    texture: str
+    shade: float  # brightness factor of the colour, 0.9 to 1
+    grain: float  # direction of the texture, degrees
+    places: tuple[Place, ...]
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the circumscribed circles, in pixels."""
+        return (
+            min(p.x - p.radius for p in self.places),
+            min(p.y - p.radius for p in self.places),
+            max(p.x + p.radius for p in self.places),
+            max(p.y + p.radius for p in self.places),
+        )
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The middle of the box."""
+        left, top, right, bottom = self.box
+        return (left + right) / 2, (top + bottom) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Background:
+    """A muted backdrop: `colour` is its RGB; `period` (pixels) and `angle` (degrees) lay out stripes and checks."""
+
+    kind: str
+    tone: str
+    colour: tuple[float, float, float]
+    period: float
+    angle: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Relation:
+    """`subject` and `object` are indices into the scene's figures."""
+
+    kind: RelationKind
+    subject: int
+    object: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """Figures are drawn in order, so a later one covers an earlier one."""
+
+    width: int
+    height: int
+    background: Background
+    figures: tuple[Figure, ...]
+    focus: Relation  # what the scene is about
+    has_twin: bool  # another scene differs from this one in its focus alone
+
+    @property
+    def short_side(self) -> int:
+        return min(self.width, self.height)
+
+
+def relations(scene: Scene) -> list[Relation]:
+    """The focus, and every clear left, above and bigger between any two figures (each once, in its true direction)."""
+    found = [scene.focus]
+    for i, j in itertools.combinations(range(len(scene.figures)), 2):
+        for a, b in ((i, j), (j, i)):
+            subject, other = scene.figures[a], scene.figures[b]
+            across, down = other.box[0] - subject.box[2], other.box[1] - subject.box[3]
+            if max(across, down) >= GAP:
+                found.append(Relation("left" if across >= down else "above", a, b))
+            if min(p.radius for p in subject.places) >= BIGGER_RATIO * max(p.radius for p in other.places):
+                found.append(Relation("bigger", a, b))
+    return list(dict.fromkeys(found))
+
+
+def domain_of(scene: Scene) -> Domain:
+    """In-domain: nothing in it is held out. Out-domain: every figure is, and the focus where that can be."""
+    looks = [(figure.shape, figure.colour) in HELD_OUT_LOOKS for figure in scene.figures]
+    focus = (scene.focus.kind, scene.figures[scene.focus.subject].shape) in HELD_OUT_RELATIONS
+    if not focus and not any(looks):
+        return "in-domain"
+    can_be = any(kind == scene.focus.kind for kind, _ in HELD_OUT_RELATIONS)
+    return "out-domain" if all(looks) and (focus or not can_be) else "near-domain"

@@ -1,0 +1,192 @@
+"""The first weights of a run: a BLIP checkpoint (`--init`), or BERT's and a ViT's, as the paper starts pre-training.
+
+In: an objective with random weights. Out: the same with the given ones. A checkpoint that does not fit is refused with
+the tensors that are missing or of another shape; what may be missing is only what the task adds:
+    NLVR    the head, and the merging layers; a single cross-attention starts both images'
+    VQA     the decoder's cross-attention, where its checkpoint's read image tokens of another width
+"""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blipbench.errors import CheckpointError, UsageError
+from blipbench.models.checkpoint import as_float32, require_finite, resize_position_embedding
+from blipbench.models.checkpoint_files import locate, read_tensors
+from blipbench.models.config import ModelConfig
+from blipbench.models.nlvr import twin_state_dict
+from blipbench.models.sizes import Stated, ignored_as, kind_of
+from blipbench.reporting.progress import CountedProgress
+from blipbench.training.contrastive import ContrastiveObjective
+from blipbench.training.momentum import start_copies
+from blipbench.training.spec import Kind, TrainSpec
+
+_POSITIONS = "visual_encoder.pos_embed"
+
+# What a checkpoint of another task may lack.
+_MAY_START_RANDOM: dict[Kind, re.Pattern[str]] = {
+    "nlvr": re.compile(r"cls_head\.|.*\.merge_layer\."),
+    "vqa": re.compile(r"text_decoder\..*\.crossattention\.self\.(key|value)\.weight"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where the first weights come from; none means random ones."""
+
+    init: str | None = None
+    bert: Path | None = None
+    vit: Path | None = None
+
+
+def warm_start(spec: TrainSpec, objective: nn.Module, config: ModelConfig, start: Start, *, speak: bool) -> None:
+    """Put the given weights into the objective; momentum copies start from them too.
+
+    Raises UsageError for flags that exclude each other, CheckpointError for a checkpoint that does not fit.
+    """
+    if start.init and (start.bert or start.vit):
+        raise UsageError("--init brings all weights; --bert and --vit are for starting without it")
+    notes: list[str] = []
+    if start.init:
+        notes = _from_checkpoint(spec, objective, config, start.init, speak)
+    if start.bert:
+        notes += _from_bert(objective, start.bert)
+    if start.vit:
+        notes += _from_vit(objective, config, start.vit)
+    if speak and notes:
+        print("\n".join(notes), file=sys.stderr)
+
+
+def _from_checkpoint(spec: TrainSpec, objective: nn.Module, config: ModelConfig, source: str, speak: bool) -> list[str]:
+    with CountedProgress("download", "bytes", enabled=speak) as progress:
+        file = read_tensors(locate(source, progress))
+    kind = kind_of(file.path, file.tensors)
+    _require_same_heads(source, file.stated, config)
+    given: Mapping[str, Tensor] = as_float32(
+        {name: tensor for name, tensor in file.tensors.items() if ignored_as(name) is None}
+    )
+    require_finite(file.path, given)
+    if spec.kind == "nlvr":
+        given = twin_state_dict(given)
+    wanted = _trained(objective)
+    fitted, random = {}, []
+    missing: list[str] = []
+    for name, target in wanted.items():
+        tensor = given.get(name)
+        if tensor is not None and name == _POSITIONS:
+            tensor = _resized(tensor, config)
+        if tensor is not None and tensor.shape == target.shape:
+            fitted[name] = tensor
+        elif (may := _MAY_START_RANDOM.get(spec.kind)) is not None and may.match(name):
+            random.append(name)
+        else:
+            found = "missing" if tensor is None else f"{list(tensor.shape)} instead of {list(target.shape)}"
+            missing.append(f"{name} ({found})")
+    if missing:
+        raise CheckpointError(
+            f"--init {source}: a {kind} checkpoint that does not fit {spec.name} ({spec.kind}): "
+            f"{len(missing)} of {len(wanted)} tensors: {_listed(missing)}"
+        )
+    _load(objective, fitted)
+    return [f"--init {source}: {len(fitted)} tensors", *([f"  start random: {_listed(random)}"] if random else [])]
+
+
+def _require_same_heads(source: str, stated: Stated | None, config: ModelConfig) -> None:
+    """Tensors do not show the number of heads; some files state it."""
+    if stated is None:
+        return
+    found = {"vision": stated.vision_heads, "text": stated.text_heads}
+    for part, heads in {"vision": config.vision.num_heads, "text": config.text.num_heads}.items():
+        if found[part] != heads:
+            raise CheckpointError(
+                f"--init {source}: {part}.num_heads is {found[part]} ({stated.by}), but {heads} in this model"
+            )
+
+
+def _from_bert(objective: nn.Module, folder: Path) -> list[str]:
+    """Everything that BERT has: embeddings, self-attention, feed-forward, and the decoder's head."""
+    from transformers import BertForMaskedLM  # takes seconds to import
+
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"--bert {folder}: not a transformers folder: it has no config.json")
+    try:
+        bert = BertForMaskedLM.from_pretrained(folder, local_files_only=True).state_dict()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"--bert {folder}: cannot be read ({str(error).splitlines()[0]})") from error
+    fitted: dict[str, Tensor] = {}
+    for name, target in _trained(objective).items():
+        tensor = bert.get(_bert_name(name))
+        if tensor is None:
+            continue
+        if tensor.shape[1:] == target.shape[1:] and len(tensor) == len(target) - 2:
+            tensor = torch.cat([tensor, target[-2:]])  # the rows of [DEC] and [ENC] are BLIP's own
+        if tensor.shape != target.shape:
+            raise CheckpointError(
+                f"--bert {folder}: {name} is {list(tensor.shape)}, but {list(target.shape)} in this model"
+            )
+        fitted[name] = tensor
+    _require_some(fitted, f"--bert {folder}: no tensor of it is the text encoder's")
+    _load(objective, fitted)
+    return [f"--bert {folder}: {len(fitted)} tensors; cross-attention and the heads start random"]
+
+
+def _bert_name(name: str) -> str:
+    """The name in transformers' BertForMaskedLM of an official tensor."""
+    if name.startswith("text_encoder."):
+        return "bert." + name.removeprefix("text_encoder.")
+    return name.removeprefix("text_decoder.")
+
+
+def _from_vit(objective: nn.Module, config: ModelConfig, file: Path) -> list[str]:
+    """A timm VisionTransformer's state dict, whose names are the image encoder's."""
+    if not file.is_file():
+        raise CheckpointError(f"--vit {file}: there is no such file")
+    vit = read_tensors(file).tensors
+    fitted: dict[str, Tensor] = {}
+    missing: list[str] = []
+    for name, target in _trained(objective).items():
+        if not name.startswith("visual_encoder."):
+            continue
+        tensor = vit.get(name.removeprefix("visual_encoder."))
+        if tensor is not None and name == _POSITIONS:
+            tensor = _resized(tensor, config)
+        if tensor is None or tensor.shape != target.shape:
+            found = "missing" if tensor is None else f"{list(tensor.shape)} instead of {list(target.shape)}"
+            missing.append(f"{name} ({found})")
+        else:
+            fitted[name] = tensor
+    if missing:
+        raise CheckpointError(f"--vit {file}: does not fit: {_listed(missing)}")
+    _load(objective, fitted)
+    return [f"--vit {file}: {len(fitted)} tensors"]
+
+
+def _resized(positions: Tensor, config: ModelConfig) -> Tensor:
+    if positions.ndim != 3 or positions.shape[-1] != config.vision.width:
+        return positions
+    return resize_position_embedding(positions, config.vision.image_size // config.vision.patch_size)
+
+
+def _trained(objective: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint must bring: no momentum copies, queues or position ids, nor the temperature, which may rest."""
+    return {name: t for name, t in objective.state_dict().items() if ignored_as(name) is None and name != "temp"}
+
+
+def _load(objective: nn.Module, fitted: Mapping[str, Tensor]) -> None:
+    objective.load_state_dict(dict(fitted), strict=False)
+    if isinstance(objective, ContrastiveObjective):
+        start_copies(objective.momentum_pairs())
+
+
+def _require_some(fitted: Mapping[str, Tensor], message: str) -> None:
+    if not fitted:
+        raise CheckpointError(message)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,132 @@
+"""Whole runs through the command line: what they leave, what they refuse."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import blipbench
+from training_runs import make_world, metrics, train_arguments, weights, write_config
+
+KINDS = ["retrieval", "caption", "vqa", "nlvr", "pretrain"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_learns_and_logs(world: Path, tmp_path: Path, kind: str) -> None:
+    config = write_config(tmp_path, kind, epochs=12, log_every=3, batch_size=6, queue_size=None)
+    if kind in ("retrieval", "pretrain"):
+        config = write_config(tmp_path, kind, epochs=12, log_every=3, batch_size=6, queue_size=24)
+    done = blipbench(*train_arguments(config, world, tmp_path / "out"))
+    assert done.exit_code == 0, done.output
+    lines = metrics(tmp_path / "out")
+    assert lines[0].keys() >= {"step", "epoch", "lr", "images_per_second", "seconds"}
+    loss = {"caption": "lm", "vqa": "vqa", "nlvr": "nlvr"}.get(kind, "itm")
+    assert min(line[loss] for line in lines[-4:]) < lines[0][loss]
+    assert (tmp_path / "out" / "tiny" / "metrics.png").stat().st_size > 1000
+
+
+def test_a_checkpoint_runs_in_the_benchmark(world: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, epochs=1)
+    assert blipbench(*train_arguments(config, world, tmp_path / "out")).exit_code == 0
+    run = blipbench(
+        *("run", "retrieval_shapes", "--ckpt", tmp_path / "out" / "tiny" / "last.safetensors", "--data", world),
+        *("--out", tmp_path / "runs", "--workers", 0, "--json", "--device", "cpu"),
+    )
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.stdout.splitlines()[-1])["status"] == "complete"
+
+
+def test_evaluating_while_training_changes_no_weight_and_keeps_the_best(world: Path, tmp_path: Path) -> None:
+    evaluate = {"task": "retrieval_shapes", "split": "val", "settings": {"rerank": "none"}}
+    plain = write_config(tmp_path / "plain", dropout=0.1)
+    watched = write_config(tmp_path / "watched", dropout=0.1, evaluate=evaluate)
+    assert blipbench(*train_arguments(plain, world, tmp_path / "a")).exit_code == 0
+    done = blipbench(*train_arguments(watched, world, tmp_path / "b"))
+    assert done.exit_code == 0, done.output
+    alone, with_evaluation = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(alone[name], with_evaluation[name]) for name in alone)
+    found = json.loads((tmp_path / "b" / "tiny" / "evaluations.json").read_text())
+    assert found["metric"] == "r_mean" and list(found["values"]) == ["15", "30"]
+    logged = [line["value"] for line in metrics(tmp_path / "b") if "metric" in line]
+    assert logged == list(found["values"].values())
+    assert f"best r_mean {max(logged):.2f}" in done.output and "best.safetensors" in done.output
+    assert weights(tmp_path / "b", "best").keys() == alone.keys()
+
+
+def test_half_batches_accumulated_are_a_whole_batch(world: Path, tmp_path: Path) -> None:
+    """NLVR's loss is a mean over sentences, so that the gradients are the same up to rounding."""
+    settings = {"dropout": 0.0, "epochs": 9, "max_steps": 4, "log_every": 1, "lr": 1e-2}
+    whole = write_config(tmp_path / "whole", "nlvr", batch_size=8, **settings)
+    halves = write_config(tmp_path / "halves", "nlvr", batch_size=4, accumulate=2, **settings)
+    for name, config in (("a", whole), ("b", halves)):
+        assert blipbench(*train_arguments(config, world, tmp_path / name)).exit_code == 0
+    one, other = ([line["nlvr"] for line in metrics(tmp_path / name)] for name in ("a", "b"))
+    assert one == pytest.approx(other, rel=1e-4) and one[0] != one[3]
+
+
+def test_bf16_and_gradient_checkpointing_train(world: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, precision="bf16", gradient_checkpointing=True, clip_norm=1.0, max_steps=3)
+    done = blipbench(*train_arguments(config, world, tmp_path / "out"))
+    assert done.exit_code == 0, done.output
+    assert all(tensor.dtype == torch.float32 for tensor in weights(tmp_path / "out").values())
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_examples_named(world: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, "caption", lr=1e30, checkpoint_every=1)
+    done = blipbench(*train_arguments(config, world, tmp_path / "out"))
+    assert done.exit_code == 1
+    assert "the loss is not finite (lm nan), on examples" in done.output
+    assert "images/train/shapes_train_0000" in done.output and "the last good state is in" in done.output
+    assert (tmp_path / "out" / "tiny" / "state.pt").exists()
+
+
+def test_a_missing_image_is_refused_by_name_before_training(world: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "world"
+    shutil.copytree(world, copy)
+    (copy / "images" / "train" / "shapes_train_000003.jpg").unlink()
+    done = blipbench(*train_arguments(write_config(tmp_path), copy, tmp_path / "out"))
+    assert done.exit_code == 1
+    assert "1 of 12 images is missing under" in done.output and "shapes_train_000003.jpg" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--set", "batch_size=64"], "batch_size 64 = 64 examples a step, but the data has 60"),
+        (["--set", "queue_size=18"], "queue_size 18 is not a multiple of the 4 examples"),
+        (["--set", "epoch=3"], "--set epoch=3: unknown key 'epoch'; did you mean 'epochs'?"),
+        (["--set", "vocab=words.txt"], "vocab: there is no file"),
+        (["--set", "evaluate.task=retrieval_shape"], "unknown task 'retrieval_shape'; did you mean 'retrieval_shapes'"),
+        (["--resume", "--fresh"], "--resume and --fresh: choose one"),
+        (["--init", "x.pth", "--bert", "bert"], "--init brings all weights"),
+    ],
+)
+def test_wrong_usage_is_named(world: Path, tmp_path: Path, flags: list[str], message: str) -> None:
+    done = blipbench(*train_arguments(write_config(tmp_path), world, tmp_path / "out", *flags))
+    assert done.exit_code == 2, done.output
+    assert message in done.output
+
+
+def test_a_resume_under_another_configuration_is_refused(world: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, max_steps=2)
+    assert blipbench(*train_arguments(config, world, tmp_path / "out")).exit_code == 0
+    changed = ("--resume", "--set", "lr=0.5", "--set", "model.text.depth=2", "--set", "log_every=1")
+    done = blipbench(*train_arguments(config, world, tmp_path / "out", *changed))
+    assert done.exit_code == 2
+    assert "lr was 0.001, is 0.5; model.text.depth was 1, is 2)" in done.output
