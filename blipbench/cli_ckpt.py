@@ -60,6 +60,17 @@ def convert(source: str, out: Path, layout: "Layout | None", model: str | None) 
 
 
 @ckpt.command()
+@click.argument("source", metavar="IN")
+@click.argument("out", type=click.Path(path_type=Path))
+def slim(source: str, out: Path) -> None:
+    """Write IN to OUT small enough to ship: float16, without momentum copies and queues."""
+    from blipbench.config import list_model_configs
+    from blipbench.models.slim import slim_checkpoint
+
+    click.echo("\n".join(slim_checkpoint(source, out, list_model_configs())))
+
+
+@ckpt.command()
 @click.option("--model", required=True, help="Sizes: a name in configs/models or a YAML file.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, .pth or .safetensors.")
 @click.option("--seed", default=0, show_default=True, type=int)

@@ -168,7 +168,9 @@ class CaptioningSettings(_Spec):
 class Task(_Spec):
     """What every task states, whatever its protocol.
 
-    `published_task` is its name in leaderboards/published.json. `caveats` are shown beside every figure of the task.
+    `headline` metrics stand for it in a table of several tasks; without them the main one does.
+    `checkpoint` is run where --ckpt names none. `published_task` is its name in leaderboards/published.json. `caveats`
+    are shown beside every figure of the task.
     """
 
     name: str
@@ -176,6 +178,8 @@ class Task(_Spec):
     data: DataSpec
     model: ModelInput
     main_metric: str
+    headline: tuple[str, ...] = ()
+    checkpoint: str | None = None
     published_task: str | None = None
     caveats: tuple[str, ...] = ()
     sources: tuple[SourceSpec, ...] = ()

@@ -19,7 +19,8 @@ DEVIATION_BOUNDS = {"fp32": 1e-4, "tf32": 2e-2, "bf16": 1e-1, "fp16": 2e-2}
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """`batch_tokens` bounds the tokens in one forward; `cache_bytes` what may be kept instead of recomputed."""
+    """`batch_tokens` bounds the tokens in one forward; `cache_bytes` what may be kept instead of recomputed, half of it
+    image tokens, half text states."""
 
     device: torch.device
     precision: str
@@ -85,7 +86,7 @@ def make_runtime(device: str | None, precision: str, batch_tokens: int | None = 
     elif precision in ("tf32", "fp16"):
         raise UsageError(f"--precision {precision} needs a GPU; on a CPU use fp32, or bf16 where the processor has it")
     if where.type == "cuda":
-        default_tokens, cache_bytes = 32768, torch.cuda.mem_get_info(where)[0] // 4
+        default_tokens, cache_bytes = 32768, torch.cuda.mem_get_info(where)[0] // 2
     else:
         default_tokens, cache_bytes = 1536, 128 * 2**20
     return Runtime(where, precision, batch_tokens or default_tokens, cache_bytes)

@@ -142,6 +142,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """The file is whole or absent."""
+    _atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """UTF-8; the file is whole or absent."""
     _atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -75,7 +75,7 @@ class BlipRunner:
         """ITM scoring of these texts, with [ENC] in place of [CLS] as the reference's retrieval evaluation has it."""
         bank = self.bank([[self.tokenizer.enc_id, *ids[1:]] for ids in input_ids])
         runtime = self.runtime
-        return Matcher(self.text_encoder, self.itm_head, bank, runtime.batch_tokens, runtime.cache_bytes)
+        return Matcher(self.text_encoder, self.itm_head, bank, runtime.batch_tokens, runtime.cache_bytes // 2)
 
     def image_flops(self, frames: int) -> float:
         return frames * self.vision.flops

@@ -23,8 +23,15 @@ def draw_weights(units: int, seed: int, resamples: int = RESAMPLES) -> npt.NDArr
 
 def resampled_ratio(weights: npt.NDArray[np.int32], numerator: Floats, denominator: Floats) -> Floats:
     """sum(numerator) / sum(denominator) in each resample: [resamples]. Both arguments are per unit: [units]."""
-    total: Floats = weights @ denominator
-    return np.divide(weights @ numerator, total, out=np.zeros(len(weights)), where=total > 0)
+    sums = resampled_sums(weights, np.stack([numerator, denominator], axis=1))
+    total = sums[:, 1]
+    return np.divide(sums[:, 0], total, out=np.zeros(len(weights)), where=total > 0)
+
+
+def resampled_sums(weights: npt.NDArray[np.int32], values: Floats) -> Floats:
+    """values [units, n] summed over each resample: [resamples, n]; a few at a time, since numpy copies integer weights
+    into floats to multiply them."""
+    return np.concatenate([block @ values for block in np.array_split(weights, 20)])
 
 
 def interval(draws: Floats) -> tuple[float, float]:

@@ -65,13 +65,13 @@ def convert_checkpoint(
         if layout == "official":
             with _replacing(out) as temporary:
                 torch.save({"model": _compact(file.tensors)}, temporary)
-            _bring_vocabulary(file, out.parent)
+            bring_vocabulary(file.folder, out.parent)
             return Conversion(out, layout, len(file.tensors), extras)
         resolved = resolve_config(file.path, read_sizes(file.path, file.tensors), config, file.stated, configs)
         if layout == "safetensors":
             with _replacing(out) as temporary:
                 _write_safetensors(file.tensors, {CONFIG_KEY: resolved.model_dump_json()}, temporary)
-            _bring_vocabulary(file, out.parent)
+            bring_vocabulary(file.folder, out.parent)
             return Conversion(out, layout, len(file.tensors), extras)
         kept, left_out = to_transformers(file.tensors, kind)
         _write_folder(file, kept, resolved, kind, out)
@@ -144,9 +144,9 @@ def _write_folder(file: TensorFile, tensors: dict[str, Tensor], config: ModelCon
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _bring_vocabulary(file: TensorFile, folder: Path) -> None:
+def bring_vocabulary(origin: Path, folder: Path) -> None:
     """A checkpoint with a vocabulary of its own is of no use without it."""
-    source, target = file.folder / "vocab.txt", folder / "vocab.txt"
+    source, target = origin / "vocab.txt", folder / "vocab.txt"
     if source.is_file() and not target.exists() and source.read_bytes() != BUNDLED_VOCAB.read_bytes():
         shutil.copyfile(source, target)
 

@@ -11,12 +11,10 @@ from blipbench.errors import DataError
 from blipbench.inference.capabilities import DualEncoder
 from blipbench.protocols import retrieval_score
 from blipbench.protocols.base import Samples, SelfCheck
-from blipbench.protocols.retrieval_score import Embeddings, Pairs, Ranks
+from blipbench.protocols.retrieval_score import Embeddings, Pairs, Ranks, Scores
 
 IMAGES = 4
 PAIRS = 32
-
-Floats = npt.NDArray[np.float64]
 
 
 def check_sample(
@@ -56,10 +54,10 @@ def _scored_pairs(samples: Samples, embeddings: Embeddings, seed: int) -> Pairs:
     rng = np.random.default_rng(seed)
     images = rng.permutation(len(embeddings.image_ids))[:IMAGES]
     texts = rng.permutation(len(embeddings.text_ids))[: PAIRS // IMAGES]
-    itc = (embeddings.images[images] @ embeddings.texts[texts].T).numpy().astype(np.float64).ravel()
+    itc: Scores = (embeddings.images[images] @ embeddings.texts[texts].T).numpy().ravel()
     none = np.zeros(len(itc), bool)
-    image, text = np.repeat(images, len(texts)), np.tile(texts, len(images))
-    return Pairs(image, text, np.zeros(len(itc)), itc, none, none)
+    image, text = np.repeat(images, len(texts)).astype(np.int32), np.tile(texts, len(images)).astype(np.int32)
+    return Pairs(image, text, np.zeros_like(itc), itc, none, none)
 
 
 def _choose(pairs: Pairs, seed: int) -> npt.NDArray[np.int64]:
@@ -74,7 +72,7 @@ def _choose(pairs: Pairs, seed: int) -> npt.NDArray[np.int64]:
     return np.concatenate(chosen)
 
 
-def _deviation(fast: Floats, plain: Floats) -> float:
+def _deviation(fast: Scores, plain: Scores) -> float:
     return float(np.abs(fast - plain).max() / np.abs(plain).max())
 
 

@@ -6,6 +6,7 @@ the whole order the same rank as by ITC alone.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ from blipbench.metrics.retrieval import retrieval_metrics
 from blipbench.protocols.base import Samples
 
 Ints = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int32]
+Scores = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
@@ -38,12 +41,15 @@ class Embeddings:
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Scored pairs by their places in `Embeddings`; the flags say for which direction a pair is a candidate."""
+    """Scored pairs by their places in `Embeddings`; the flags say for which direction a pair is a candidate.
 
-    image: Ints
-    text: Ints
-    itm: Floats
-    itc: Floats
+    There may be many millions, so a pair is held in 18 bytes; sums of scores are taken in float64.
+    """
+
+    image: Places
+    text: Places
+    itm: Scores
+    itc: Scores
     for_image: Flags
     for_text: Flags
 
@@ -79,40 +85,31 @@ def read_embeddings(table: pa.Table) -> Embeddings:
 def read_pairs(table: pa.Table, embeddings: Embeddings) -> Pairs:
     """Pairs of images or texts that are not in `embeddings` are left out."""
     columns = {name: table.column(name).combine_chunks() for name in table.column_names if name != "unit"}
-    texts = columns["texts"].flatten().to_numpy().astype(np.int64)
     counts = np.diff(columns["texts"].offsets.to_numpy())
-    images = np.repeat(columns["image"].to_numpy().astype(np.int64), counts)
-    keep = _known(embeddings.image_ids, images) & _known(embeddings.text_ids, texts)
+    images = np.repeat(_places(embeddings.image_ids, columns["image"].to_numpy()), counts)
+    texts = _places(embeddings.text_ids, columns["texts"].flatten().to_numpy())
+    keep = (images >= 0) & (texts >= 0)
 
-    def flat(name: str) -> npt.NDArray[np.generic]:
-        values: npt.NDArray[np.generic] = columns[name].flatten().to_numpy(zero_copy_only=False)[keep]
-        return values
+    def flat(name: str) -> npt.NDArray[Any]:
+        values: npt.NDArray[Any] = columns[name].flatten().to_numpy(zero_copy_only=False)
+        return values[keep]
 
-    return Pairs(
-        image=np.searchsorted(embeddings.image_ids, images[keep]),
-        text=np.searchsorted(embeddings.text_ids, texts[keep]),
-        itm=flat("itm").astype(np.float64),
-        itc=flat("itc").astype(np.float64),
-        for_image=flat("for_image").astype(bool),
-        for_text=flat("for_text").astype(bool),
-    )
+    return Pairs(images[keep], texts[keep], flat("itm"), flat("itc"), flat("for_image"), flat("for_text"))
 
 
-def _known(ids: Ints, asked: Ints) -> Flags:
-    """Which of `asked` are among the ascending `ids`."""
-    place = np.searchsorted(ids, asked).clip(max=len(ids) - 1)
-    found: Flags = ids[place] == asked
+def _places(ids: Ints, asked: npt.NDArray[np.int32]) -> Places:
+    """Where each of `asked` stands among the ascending `ids`, -1 where it does not."""
+    places = np.full(max(int(ids.max(initial=-1)), int(asked.max(initial=-1))) + 1, -1, np.int32)
+    places[ids] = np.arange(len(ids))
+    found: Places = places[asked]
     return found
 
 
 def itc_ranks(embeddings: Embeddings) -> Ranks:
     image_rank = rank_of(embeddings.texts, embeddings.images, embeddings.owner)
-    each_text = rank_of(embeddings.images[torch.from_numpy(embeddings.owner)], embeddings.texts, _places(embeddings))
+    owners = embeddings.images[torch.from_numpy(embeddings.owner)]
+    each_text = rank_of(owners, embeddings.texts, np.arange(len(embeddings.text_ids)))
     return Ranks(_best_per_image(each_text, embeddings), image_rank)
-
-
-def _places(embeddings: Embeddings) -> Ints:
-    return np.arange(len(embeddings.text_ids))
 
 
 def _best_per_image(rank_of_text: Ints, embeddings: Embeddings) -> Ints:
@@ -123,7 +120,7 @@ def _best_per_image(rank_of_text: Ints, embeddings: Embeddings) -> Ints:
 
 def rerank(embeddings: Embeddings, by_itc: Ranks, pairs: Pairs) -> Ranks:
     """Ranks after reranking: by score among a direction's candidates, else as by ITC."""
-    score = pairs.itm + pairs.itc
+    score = np.add(pairs.itm, pairs.itc, dtype=np.float64)
     text_rank = _rank_candidates(pairs.image, pairs.text, score, pairs.for_image, embeddings, asking_images=True)
     image_rank = _rank_candidates(pairs.text, pairs.image, score, pairs.for_text, embeddings, asking_images=False)
     return Ranks(
@@ -132,7 +129,7 @@ def rerank(embeddings: Embeddings, by_itc: Ranks, pairs: Pairs) -> Ranks:
 
 
 def _rank_candidates(
-    query: Ints, item: Ints, score: Floats, candidate: Flags, embeddings: Embeddings, asking_images: bool
+    query: Places, item: Places, score: Floats, candidate: Flags, embeddings: Embeddings, asking_images: bool
 ) -> Ints:
     """Per query the rank of its best true item among the query's candidates; -1 where no true item is one."""
     query, item, score = query[candidate], item[candidate], score[candidate]

@@ -93,14 +93,15 @@ def _metrics_table(result: Result, published: PublishedRow | None) -> Table:
     if published is not None:
         table.add_column("published", justify="right")
     for name, metric in result.metrics.items():
-        row = [name, f"{metric.value:.2f}", _interval(metric)]
+        row = [name, f"{metric.value:.2f}", interval_text(metric)]
         if published is not None:
             row.append(f"{published.metrics[name]:.1f}" if name in published.metrics else "-")
         table.add_row(*row, style="bold" if name == result.main_metric else None)
     return table
 
 
-def _interval(metric: MetricValue) -> str:
+def interval_text(metric: MetricValue) -> str:
+    """ "low .. high", or a dash where there is none."""
     return "-" if metric.low is None or metric.high is None else f"{metric.low:.2f} .. {metric.high:.2f}"
 
 

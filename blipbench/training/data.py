@@ -50,14 +50,30 @@ def make_plan(spec: TrainSpec, examples: int, world_size: int) -> Plan:
     return Plan(steps_per_epoch, min(total, spec.max_steps or total))
 
 
-def epoch_rows(spec: TrainSpec, examples: int, epoch: int, rank: int, world_size: int) -> list[list[int]]:
+def epoch_rows(spec: TrainSpec, data: TrainingSet, epoch: int, rank: int, world_size: int) -> list[list[int]]:
     """The examples of each of a rank's batches of the epoch, in order; what does not fill a batch is dropped."""
     generator = torch.Generator().manual_seed(example_seed(spec.seed, epoch, -1))
-    order = torch.randperm(examples, generator=generator)
-    together = spec.batch_size * world_size
-    parts = order[: examples // together * together].view(-1, world_size, spec.batch_size)
+    order = torch.randperm(len(data.examples), generator=generator)
+    if spec.neighbours > 1:
+        order = order[_together(data.images_of(order.tolist()), spec.neighbours, generator)]
+    batch = spec.batch_size * world_size
+    parts = order[: len(order) // batch * batch].view(-1, world_size, spec.batch_size)
     rows: list[list[int]] = parts[:, rank].tolist()
     return rows
+
+
+def _together(images: Sequence[int], neighbours: int, generator: torch.Generator) -> Tensor:
+    """An order of shuffled examples, given by their images, in which neighbouring images follow one another: the first
+    example of every image, group after group in random order, then the second of every image that has one, and so on.
+    """
+    image = torch.tensor(images)
+    by_image = image.argsort(stable=True)
+    counts = torch.bincount(image)
+    turn = torch.empty_like(image)  # the how manieth of its image an example is
+    turn[by_image] = torch.arange(len(image)) - (counts.cumsum(0) - counts)[image[by_image]]
+    groups = len(counts) // neighbours + 1
+    places = torch.stack([torch.randperm(groups, generator=generator) for _ in range(int(counts.max()))])
+    return ((turn * groups + places[turn, image // neighbours]) * neighbours + image % neighbours).argsort()
 
 
 def decode_all(data: TrainingSet, image_size: int, workers: int, advance: Advance) -> Tensor:

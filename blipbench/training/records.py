@@ -74,6 +74,10 @@ class TrainingSet:
         text = found.caption if isinstance(found, CaptionExample) else found.question
         return f"{self.names[found.image]}: {text!r}"
 
+    def images_of(self, rows: Sequence[int]) -> list[int]:
+        """The image of each of these examples, which must have one."""
+        return [example.image for row in rows if not isinstance(example := self.examples[row], NlvrExample)]
+
 
 def read_training_set(spec: TrainSpec, root: Path) -> TrainingSet:
     """All examples of a run. Raises DataError where a file is absent or malformed, or an image missing or empty."""

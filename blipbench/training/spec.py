@@ -82,6 +82,8 @@ class TrainSpec(_Part):
     `model` is a name in configs/models, a YAML file's path or the sizes themselves; its image size and vocabulary are
     those of `image_size` (pixels) and `vocab` (a file in the data folder; null is bert-base-uncased's).
     Learning rate: see `schedule.py`. `alpha` rises from 0 over the first `alpha_epochs`.
+    `neighbours` consecutive images of the annotation stay together in a batch (1: none, as in the reference), for data
+    whose neighbours are each other's hard negatives.
     `cache_pixels` keeps every decoded image in memory, which only `augment: none` allows.
     Checkpoints are written at the end of every epoch, and every `checkpoint_every` steps in between.
     """
@@ -100,6 +102,7 @@ class TrainSpec(_Part):
     epochs: PositiveInt
     max_steps: PositiveInt | None = None
     batch_size: PositiveInt
+    neighbours: PositiveInt = 1
     accumulate: PositiveInt = 1
     schedule: Schedule = "cosine_per_epoch"
     lr: PositiveFloat
@@ -144,6 +147,12 @@ class TrainSpec(_Part):
     def _cached_pixels_are_the_same_every_epoch(self) -> "TrainSpec":
         if self.cache_pixels and self.augment != "none":
             raise ValueError("cache_pixels: augmented pixels differ every epoch; set augment to none")
+        return self
+
+    @model_validator(mode="after")
+    def _neighbours_where_an_example_has_one_image(self) -> "TrainSpec":
+        if self.neighbours > 1 and self.kind == "nlvr":
+            raise ValueError("neighbours: an example of kind 'nlvr' has two images; leave it at 1")
         return self
 
     @model_validator(mode="after")

@@ -154,7 +154,7 @@ def _train_epoch(
     spec, plan = run.spec, run.plan
     epoch, within = plan.position(step)
     end = min(plan.total_steps, (epoch + 1) * plan.steps_per_epoch)
-    rows = epoch_rows(spec, len(run.data.examples), epoch, run.ranks.rank, run.ranks.world_size)
+    rows = epoch_rows(spec, run.data, epoch, run.ranks.rank, run.ranks.world_size)
     rows = rows[within * spec.accumulate :][: (end - step) * spec.accumulate]
     pin = run.runtime.device.type == "cuda"
     workers = workers_per_rank(spec.workers, run.ranks.world_size)

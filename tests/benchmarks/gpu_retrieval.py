@@ -43,7 +43,8 @@ from blipbench.models.conversion import save_checkpoint
 from blipbench.models.random_weights import random_state_dict
 from blipbench.models.tokenizer import Tokenizer, load_tokenizer
 from blipbench.protocols import retrieval_score
-from blipbench.protocols.retrieval import TEXTS_PER_UNIT, Candidates, find_candidates
+from blipbench.protocols.candidates import Candidates, find_candidates
+from blipbench.protocols.retrieval import TEXTS_PER_UNIT
 from blipbench.protocols.retrieval_score import Embeddings, Pairs
 
 IMAGES_PER_SIXTH_CAPTION = 500  # COCO's 5,000 test images have 25,010 captions
@@ -130,7 +131,7 @@ def run_ours(checkpoint: Checkpoint, work: Workload, tokenizer: Tokenizer, runti
     warm_up(runner, work)
     forget_peak(runtime)
     clock = Stopwatch(runtime)
-    cache = TokenCache(runtime.cache_bytes)
+    cache = TokenCache(runtime.cache_bytes // 2)
     embeddings = embed(runner, work, cache, clock)
     with clock("candidates"):
         candidates = list(find_candidates(embeddings, work.k_test, runtime.device))

@@ -43,6 +43,13 @@ def test_metrics_of_captions_as_typed(golden: Golden) -> None:
     assert list(metrics.values)[4:7] == ["METEOR", "ROUGE_L", "CIDEr"]
 
 
+def test_exact_is_the_share_of_captions_that_equal_a_reference(java_is: Install) -> None:
+    java_is(None)
+    captions = {0: "a red star", 1: "a blue moon", 2: "a star"}
+    references = {0: ["a star", "a red star"], 1: ["a blue moon above a star"], 2: ["a red star"]}
+    assert score_tokenized(captions, references, seed=0).values["exact"].value == pytest.approx(100 / 3)
+
+
 def test_metrics_of_captions_tokenized_elsewhere(golden: Golden, java_is: Install) -> None:
     java_is(None)
     assert_published(golden, "nlg_eval_readme", score_tokenized(**example(golden, "nlg_eval_readme")), WITHOUT_JAVA)
