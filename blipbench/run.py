@@ -4,6 +4,7 @@ task + checkpoint + data -> dataset, model -> protocol -> evaluate -> result.jso
 """
 
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -50,6 +51,8 @@ from blipbench.results import (
 
 AnyCheckpoint: TypeAlias = Checkpoint | ClipCheckpoint
 
+peak_of = functools.cache(measure_peak)  # one measurement a process, however many tasks it runs
+
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
@@ -95,7 +98,7 @@ def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progre
         fingerprint = _fingerprint(task, split, options, checkpoint, dataset)
         folder.begin(fingerprint, resume=options.resume, fresh=options.fresh)
     ranks.from_main(None)  # no rank journals before the folder is claimed
-    peak = measure_peak(runtime)
+    peak = peak_of(runtime)
     protocol = recipe.build(task, model, dataset, workers_per_rank(options.workers, ranks.world_size))
     evaluation = evaluate(protocol, folder, ranks, progress, seed=options.seed, stop_on_error=options.stop_on_error)
     if not ranks.is_main:
