@@ -18,7 +18,7 @@ from blipbench.cli_data import data
 from blipbench.cli_interrupt import resumable
 from blipbench.cli_train import train
 from blipbench.cli_try import ask, caption, match
-from blipbench.errors import BlipbenchError, UsageError
+from blipbench.errors import BlipbenchError, SharedError, UsageError
 
 if TYPE_CHECKING:
     from blipbench.results import Result
@@ -159,9 +159,10 @@ def run(
             try:
                 result = run_task(spec, options, ranks, progress)
             except BlipbenchError as error:
-                if len(specs) == 1 or ranks.world_size > 1:
+                if len(specs) == 1 or (ranks.world_size > 1 and not isinstance(error, SharedError)):
                     raise
-                click.echo(f"error: {spec.name}: {error}", err=True)
+                if ranks.is_main:
+                    click.echo(f"error: {spec.name}: {error}", err=True)
                 failed[spec.name] = error
                 continue
             if result is not None:
@@ -169,9 +170,9 @@ def run(
                 if result.status != "complete":
                     failed[spec.name] = None
     if failed:
-        if len(specs) > 1:
+        if len(specs) > 1 and ranks.is_main:
             click.echo(f"{len(failed)} of {len(specs)} tasks failed or are incomplete: {', '.join(failed)}", err=True)
-        raise SystemExit(2 if all(isinstance(error, UsageError) for error in failed.values()) else 1)
+        raise SystemExit(2 if all(error is not None and error.exit_code == 2 for error in failed.values()) else 1)
 
 
 def _print_result(result: "Result", as_json: bool, tasks_dir: Path | None) -> None:

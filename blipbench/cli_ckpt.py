@@ -27,7 +27,7 @@ def ckpt() -> None:
 @model_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def inspect(file: str, model: str | None, as_json: bool) -> None:
-    """What FILE is: kind, sizes, heads, parameters, hash, and which official file, if it is one."""
+    """What FILE, or the folder of a model, is: kind, sizes, parameters, hash, and which official file, if it is one."""
     from blipbench.config import list_model_configs, load_model_config
     from blipbench.models.inspection import inspect_checkpoint
     from blipbench.reporting.progress import CountedProgress

@@ -54,8 +54,11 @@ def caption(
 ) -> None:
     """A caption of each picture, by the settings of the COCO benchmark."""
     from blipbench.pictures import caption_pictures
+    from blipbench.reporting.progress import stage_progress
 
-    captions = caption_pictures(pictures, *_load(ckpt, device, precision, model))
+    checkpoint, runtime = _load(ckpt, device, precision, model)
+    with stage_progress("caption", "pictures", len(pictures)) as advance:
+        captions = caption_pictures(pictures, checkpoint, runtime, advance)
     found = [{"image": str(picture), "caption": text} for picture, text in zip(pictures, captions, strict=True)]
     if as_json:
         click.echo(json.dumps(found))
@@ -73,8 +76,12 @@ def ask(
 ) -> None:
     """The answer to a QUESTION about the picture, in the model's own words."""
     from blipbench.pictures import ask_picture
+    from blipbench.reporting.progress import stage_progress
 
-    answer = ask_picture(picture, question, *_load(ckpt, device, precision, model))
+    checkpoint, runtime = _load(ckpt, device, precision, model)
+    with stage_progress("ask", "questions", 1) as advance:
+        answer = ask_picture(picture, question, checkpoint, runtime)
+        advance(1)
     click.echo(json.dumps({"image": str(picture), "question": question, "answer": answer}) if as_json else answer)
 
 
@@ -93,8 +100,12 @@ def match(
 ) -> None:
     """How well each TEXT fits the picture: the probability of a match, the ITM logit, the ITC similarity."""
     from blipbench.pictures import match_texts
+    from blipbench.reporting.progress import stage_progress
 
-    matches = match_texts(picture, texts, *_load(ckpt, device, precision, model))
+    checkpoint, runtime = _load(ckpt, device, precision, model)
+    with stage_progress("match", "texts", len(texts)) as advance:
+        matches = match_texts(picture, texts, checkpoint, runtime)
+        advance(len(texts))
     if as_json:
         click.echo(json.dumps({"image": str(picture), "matches": [dataclasses.asdict(found) for found in matches]}))
         return

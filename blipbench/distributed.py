@@ -5,15 +5,19 @@ machine; a GPU's ranks compute on their own device and meet only here. Ranks fin
 long timeout: a rank that died is noticed by torchrun, which ends the others.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import torch
 import torch.distributed as dist
+
+from blipbench.errors import BlipbenchError, SharedError
 
 TIMEOUT = datetime.timedelta(hours=24)
 
@@ -63,6 +67,20 @@ class Ranks:
     def from_main(self, value: Any) -> Any:
         """Rank 0's value (anything JSON can hold) on every rank."""
         return self.gather_json(value if self.is_main else None)[0]
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """The ranks meet at its end. Where one raised a BlipbenchError inside, all raise it there, as a SharedError."""
+        error: BlipbenchError | None = None
+        try:
+            yield
+        except BlipbenchError as mine:
+            if self.world_size == 1:
+                raise
+            error = mine
+        told = self.gather_json(None if error is None else [str(error), error.exit_code])
+        for message, exit_code in filter(None, told):
+            raise SharedError(message, exit_code) from error
 
 
 def join(on_gpus: bool = False) -> Ranks:

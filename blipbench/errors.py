@@ -23,3 +23,11 @@ class DataError(BlipbenchError):
 
 class CheckpointError(BlipbenchError):
     """A checkpoint cannot be read, is damaged, or is not what the task needs."""
+
+
+class SharedError(BlipbenchError):
+    """What some rank of a distributed run met, raised on all of them at the same point: they can go on together."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

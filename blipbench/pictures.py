@@ -5,7 +5,7 @@ at the image size that the checkpoint was trained for.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +46,10 @@ class Match:
     itc: float
 
 
-def caption_pictures(pictures: Sequence[Path], checkpoint: Checkpoint, runtime: Runtime) -> list[str]:
-    """A caption of each picture, by beam search.
+def caption_pictures(
+    pictures: Sequence[Path], checkpoint: Checkpoint, runtime: Runtime, advance: Callable[[int], None]
+) -> list[str]:
+    """A caption of each picture, by beam search; `advance(n)` is called when n more have one.
 
     Raises DataError where a picture cannot be read, UsageError where the checkpoint is no captioner.
     """
@@ -65,6 +67,7 @@ def caption_pictures(pictures: Sequence[Path], checkpoint: Checkpoint, runtime: 
         tokens = vision.encode(torch.stack(pixels[start : start + vision.batch]))  # [n, T, width]
         written = generate(decoder, tokens, None, prompt_ids, CAPTION)
         captions += [tokenizer.decode(ids)[len(PROMPT) :] for ids in written]
+        advance(len(written))
     return captions
 
 

@@ -4,6 +4,7 @@ task + checkpoint + data -> dataset, model -> protocol -> evaluate -> result.jso
 """
 
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -50,6 +51,8 @@ from blipbench.results import (
 
 AnyCheckpoint: TypeAlias = Checkpoint | ClipCheckpoint
 
+peak_of = functools.cache(measure_peak)  # one measurement a process, however many tasks it runs
+
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
@@ -73,29 +76,32 @@ class RunOptions:
 
 
 def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progress) -> Result | None:
-    """Run one task and write its result.json; the result on rank 0, None on the others."""
-    started = time.perf_counter()
-    runtime = make_runtime(options.device, options.precision, options.batch_tokens, ranks.local_rank)
-    split = options.split or task.data.split
-    recipe = RECIPES[task.protocol]
-    family = options.family or family_of(Path(options.checkpoint).expanduser())
-    if family is not None:
-        refuse_lacking(task, recipe, family)
-    dataset = recipe.read(task, options.data, split, options.limit)
-    checkpoint = _fetch_checkpoint(options, ranks)
-    model: Any
-    if isinstance(checkpoint, ClipCheckpoint):
-        task = adapt_task(task, recipe, checkpoint)
-        model = ClipRunner(checkpoint, runtime)
-    else:
-        model = recipe.load(task, checkpoint, runtime)
+    """Run one task and write its result.json; the result on rank 0, None on the others.
 
-    folder = RunFolder(options.out / task.name / model_name(checkpoint))
-    if ranks.is_main:
-        fingerprint = _fingerprint(task, split, options, checkpoint, dataset)
-        folder.begin(fingerprint, resume=options.resume, fresh=options.fresh)
-    ranks.from_main(None)  # no rank journals before the folder is claimed
-    peak = measure_peak(runtime)
+    Raises BlipbenchError; a SharedError where several ranks can go on with another task.
+    """
+    started = time.perf_counter()
+    with ranks.together():  # no rank journals before the folder is claimed
+        runtime = make_runtime(options.device, options.precision, options.batch_tokens, ranks.local_rank)
+        split = options.split or task.data.split
+        recipe = RECIPES[task.protocol]
+        family = options.family or family_of(Path(options.checkpoint).expanduser())
+        if family is not None:
+            refuse_lacking(task, recipe, family)
+        dataset = recipe.read(task, options.data, split, options.limit)
+        checkpoint = _fetch_checkpoint(options, ranks)
+        model: Any
+        if isinstance(checkpoint, ClipCheckpoint):
+            task = adapt_task(task, recipe, checkpoint)
+            model = ClipRunner(checkpoint, runtime)
+        else:
+            model = recipe.load(task, checkpoint, runtime)
+
+        folder = RunFolder(options.out / task.name / model_name(checkpoint))
+        if ranks.is_main:
+            fingerprint = _fingerprint(task, split, options, checkpoint, dataset)
+            folder.begin(fingerprint, resume=options.resume, fresh=options.fresh)
+    peak = peak_of(runtime)
     protocol = recipe.build(task, model, dataset, workers_per_rank(options.workers, ranks.world_size))
     evaluation = evaluate(protocol, folder, ranks, progress, seed=options.seed, stop_on_error=options.stop_on_error)
     if not ranks.is_main:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,22 @@ GOLDEN_TASKS = Path(__file__).parent / "golden_tasks"
 def blipbench(*arguments: object) -> Result:
     """In this process; `output` holds stdout and stderr."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def says(done: Result, exit_code: int, *parts: str) -> None:
+    """It ended with this code and, wherever its lines break, said these things; never is there a traceback."""
+    assert done.exit_code == exit_code, done.output
+    flowed = " ".join(done.output.split())
+    for part in parts:
+        assert part in flowed, f"{part!r} not in {done.output!r}"
+    assert "Traceback" not in done.output
+
+
+def edit(annotation: Path, change: Callable[[list[Any]], object]) -> None:
+    """Change the records of a JSON annotation where they lie."""
+    records = json.loads(annotation.read_text())
+    change(records)
+    annotation.write_text(json.dumps(records))
 
 
 def golden_arguments(out: Path, task: str = "retrieval_golden", **changes: object) -> list[str]:

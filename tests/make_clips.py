@@ -1,11 +1,13 @@
 """Writes small real videos for tests: every frame one grey level, so that a decoded frame says which one it is."""
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
+CAPTIONS = ["a red dog", "two cats on a mat", "a man rides a horse", "a blue car", "a woman with a hat", "the sea"]
 LEVELS = 8  # between neighbouring frames; lossy coding moves a flat grey by far less
 
 
@@ -45,3 +47,13 @@ def write_clip(
         for packet in stream.encode():
             container.mux(packet)
     return path
+
+
+def write_msrvtt(folder: Path) -> None:
+    """Six clips of 5 to 30 frames with a caption each, in MSRVTT's format."""
+    (folder / "videos").mkdir(parents=True)
+    lines = []
+    for number, caption in enumerate(CAPTIONS):
+        write_clip(folder / "videos" / f"video{number}.mp4", 5 + 5 * number)
+        lines.append(json.dumps({"clip_name": f"video{number}", "caption": caption}))
+    (folder / "msrvtt_test.jsonl").write_text("\n".join(lines) + "\n")

@@ -1,7 +1,7 @@
 """A captioner with random weights, as our model and as transformers' class, for oracle and speed tests."""
 
 import torch
-from torch import nn
+from random_weights import fill_randomly
 from transformers import BlipConfig, BlipForConditionalGeneration
 
 from blipbench.models.blip import BlipCaptioner
@@ -13,16 +13,13 @@ SEP = 102  # of bert-base-uncased
 
 
 def random_captioner(config: ModelConfig, seed: int, std: float = 0.02, sep_logit: float = 0.0) -> BlipCaptioner:
-    """Matrices, embeddings and biases normal, LayerNorms near 1 and 0; `sep_logit` lets captions end sooner."""
+    """`sep_logit` lets captions end sooner."""
     with torch.device("meta"):  # whose initialisation costs nothing
         model = BlipCaptioner(config).requires_grad_(False)
     model.to_empty(device="cpu")
     head = model.text_decoder.cls.predictions
     head.decoder.weight, head.bias = model.text_decoder.bert.embeddings.word_embeddings.weight, head.decoder.bias
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        is_scale = "norm" in name.lower() and name.endswith("weight")
-        nn.init.normal_(parameter, 1.0 if is_scale else 0.0, std, generator)
+    fill_randomly(model, seed, std)
     head.bias[SEP] += sep_logit
     return model.eval()
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from torch import nn
+from random_weights import fill_randomly
 from transformers import BlipForQuestionAnswering
 
 from blipbench.models.blip import BlipVqa
@@ -18,11 +18,9 @@ SEP = 102  # of bert-base-uncased
 def random_vqa_checkpoint(
     config: ModelConfig, folder: Path, seed: int, std: float = 0.02, sep_logit: float = 0.0
 ) -> Checkpoint:
-    """Matrices, embeddings and biases normal, LayerNorms near 1 and 0; `sep_logit` lets texts end sooner or later."""
+    """`sep_logit` lets texts end sooner or later."""
     model = BlipVqa(config)
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        nn.init.normal_(parameter, 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0, std, generator)
+    fill_randomly(model, seed, std)
     with torch.no_grad():
         model.text_decoder.cls.predictions.bias[SEP] += sep_logit
     path = folder / "vqa.pth"

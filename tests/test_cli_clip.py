@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
-from command_line import blipbench, golden_arguments, result_of
+from command_line import blipbench, golden_arguments, result_of, says
 from goldens import GOLDEN
 from tiny_clip import IMAGE_SIZE, MAX_TOKENS, make_dual_encoder
 
@@ -33,14 +33,6 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Result]:
         return blipbench(*arguments, *flags)
 
     return with_changes
-
-
-def says(done: Result, exit_code: int, *parts: str) -> None:
-    assert done.exit_code == exit_code, done.output
-    flowed = " ".join(done.output.split())
-    for part in parts:
-        assert part in flowed, f"{part!r} not in {done.output!r}"
-    assert "Traceback" not in done.output
 
 
 def result(folder: Path, tmp_path: Path) -> dict[str, Any]:

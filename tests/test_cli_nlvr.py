@@ -1,6 +1,5 @@
 """`blipbench run` of NLVR2 as a user meets it: the golden figure, and what is said when something is wrong."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from command_line import blipbench, golden_arguments, result_of
+from command_line import blipbench, edit, golden_arguments, result_of, says
 from goldens import GOLDEN, Golden
 
 
@@ -32,21 +31,6 @@ def result(tmp_path: Path) -> dict[str, Any]:
     return result_of(tmp_path / "runs", "nlvr_golden", "tiny_nlvr")
 
 
-def edit(data: Path, change: Callable[[list[Any]], object]) -> None:
-    file = data / "nlvr_test.json"
-    records = json.loads(file.read_text())
-    change(records)
-    file.write_text(json.dumps(records))
-
-
-def says(done: Result, exit_code: int, *parts: str) -> None:
-    assert done.exit_code == exit_code, done.output
-    flowed = " ".join(done.output.split())
-    for part in parts:
-        assert part in flowed, f"{part!r} not in {done.output!r}"
-    assert "Traceback" not in done.output
-
-
 def test_the_golden_accuracy_comes_out_of_the_command_line(
     golden: Golden, run: Callable[..., Result], tmp_path: Path
 ) -> None:
@@ -64,32 +48,14 @@ def test_score_needs_neither_model_nor_data(run: Callable[..., Result], data: Pa
     assert result(tmp_path) == before
 
 
-def test_a_checkpoint_of_another_task_is_refused(run: Callable[..., Result]) -> None:
-    done = run(ckpt=GOLDEN / "tiny_retrieval.pth", model=GOLDEN / "tiny.yaml")
-    says(done, 2, "tiny_retrieval.pth is a retrieval checkpoint", "no cls_head", "model_base_nlvr.pth")
-
-
 def test_a_record_with_one_image(run: Callable[..., Result], data: Path) -> None:
-    edit(data, lambda records: records[1]["images"].pop())
+    edit(data / "nlvr_test.json", lambda records: records[1]["images"].pop())
     says(run(), 1, "nlvr_test.json: record 2: 'images' holds 1 file names", "two images")
 
 
 def test_a_label_that_is_neither_true_nor_false(run: Callable[..., Result], data: Path) -> None:
-    edit(data, lambda records: records[0].update(label="Perhaps"))
+    edit(data / "nlvr_test.json", lambda records: records[0].update(label="Perhaps"))
     says(run(), 1, "record 1: 'label' is 'Perhaps'", '"True" or "False"')
-
-
-def test_missing_images_stop_the_run_before_it_starts(run: Callable[..., Result], data: Path, tmp_path: Path) -> None:
-    (data / "images" / "ship_003.png").unlink()
-    says(run(), 1, "1 of 12 images is missing", "images/ship_003.png", "blipbench data prepare nlvr_golden")
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_truncated_image_fails_its_pair_alone(run: Callable[..., Result], data: Path, tmp_path: Path) -> None:
-    picture = data / "images" / "ship_003.png"
-    picture.write_bytes(picture.read_bytes()[:100])
-    says(run(), 1, "ship_003.png", "incomplete")
-    assert result(tmp_path)["units"] == {"expected": 6, "done": 5, "failed": 1}
 
 
 def test_a_split_without_an_annotation(run: Callable[..., Result]) -> None:
@@ -103,12 +69,3 @@ def test_a_setting_of_another_protocol(run: Callable[..., Result]) -> None:
 def test_limit_counts_image_pairs(run: Callable[..., Result], tmp_path: Path) -> None:
     says(run(limit=2), 0, "limited to 2 of 6")
     assert result(tmp_path)["data"]["counts"] == {"image pairs": 2, "sentences": 2, "images": 4}
-
-
-def test_resume_computes_only_what_is_missing(run: Callable[..., Result], tmp_path: Path) -> None:
-    run()
-    first = result(tmp_path)["metrics"]
-    says(run("--resume"), 0)
-    (stage,) = result(tmp_path)["timing"]["stages"]
-    assert (stage["items"], stage["reused_items"]) == (0, 6)
-    assert result(tmp_path)["metrics"] == first

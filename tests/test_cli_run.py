@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from command_line import blipbench, golden_arguments, result_of
+from command_line import blipbench, golden_arguments, result_of, says
+from forked import run_forked
 from goldens import Golden
 
 from blipbench.device import DEVIATION_BOUNDS
@@ -128,6 +129,26 @@ def test_samples_hold_every_score(tmp_path: Path) -> None:
 def test_several_tasks_go_on_after_one_fails(tmp_path: Path) -> None:
     arguments = golden_arguments(tmp_path)
     done = blipbench("run", "retrieval_shapes", *arguments[1:])
-    assert done.exit_code != 0
-    assert "1 of 2 tasks failed or are incomplete: retrieval_shapes" in done.output
+    says(done, 1, "error: retrieval_shapes:", "1 of 2 tasks failed or are incomplete: retrieval_shapes")
     assert result_of(tmp_path)["status"] == "complete"
+
+
+def test_several_tasks_that_are_all_wrong_usage_are_wrong_usage(tmp_path: Path) -> None:
+    arguments = golden_arguments(tmp_path, split="nowhere")
+    done = blipbench("run", "caption_golden", *arguments[1:])
+    says(done, 2, "--split nowhere", "2 of 2 tasks failed or are incomplete: caption_golden, retrieval_golden")
+
+
+def test_several_ranks_go_on_together_after_a_task_that_cannot_start(tmp_path: Path) -> None:
+    first, second = run_forked(["run", "retrieval_shapes", *golden_arguments(tmp_path)[1:]], ranks=2)
+    assert (first.exit_code, second.exit_code) == (1, 1)
+    assert "1 of 2 tasks failed or are incomplete: retrieval_shapes" in first.output
+    assert "error" not in second.output
+    assert result_of(tmp_path)["status"] == "complete"
+
+
+def test_a_folder_that_only_the_first_rank_looks_into_is_refused_on_all(tmp_path: Path) -> None:
+    blipbench(*golden_arguments(tmp_path))
+    ranks = run_forked(golden_arguments(tmp_path), ranks=2)
+    assert [rank.exit_code for rank in ranks] == [2, 2]
+    assert all("already holds a finished run" in rank.output for rank in ranks)

@@ -125,3 +125,19 @@ def test_ask_answers_what_the_reference_answers(golden: Golden) -> None:
         assert done.exit_code == 0, done.output
         found = {"image": str(picture), "question": question, "answer": told["generate_one_by_one"][at]}
         assert json.loads(done.stdout) == found
+
+
+@pytest.mark.parametrize(
+    "command, checkpoint, told, noun",
+    [
+        ("caption", "tiny_caption.pth", (), "pictures"),
+        ("ask", "tiny_vqa.pth", ("what is it?",), "questions"),
+        ("match", "tiny_retrieval.pth", ("a dog",), "texts"),
+    ],
+)
+def test_what_may_take_seconds_shows_its_progress_beside_the_result(
+    golden: Golden, command: str, checkpoint: str, told: tuple[str, ...], noun: str
+) -> None:
+    done = blipbench(command, golden.pictures()[0], *told, *with_checkpoint(checkpoint), "--json")
+    assert f"{command}: done, 1/1 {noun}" in done.stderr
+    assert isinstance(json.loads(done.stdout), dict | list)

@@ -1,5 +1,6 @@
 """examples/own_data works as its README says."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,29 @@ def test_the_table_and_the_yaml_make_a_retrieval_task(tmp_path: Path) -> None:
     result = result_of(tmp_path, "retrieval_mine")
     assert result["data"]["counts"] == {"images": 6, "texts": 12}
     assert {"txt_r1", "img_r1", "r_mean"} <= result["metrics"].keys()
+
+
+def test_the_same_table_makes_a_captioning_task(tmp_path: Path) -> None:
+    captioner = ("--ckpt", GOLDEN / "tiny_caption.pth", *CKPT[2:])
+    done = blipbench("run", EXAMPLE / "caption_mine.yaml", *captioner, "--data", EXAMPLE, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    result = result_of(tmp_path, "caption_mine", "tiny_caption")
+    assert result["data"]["counts"]["images"] == 6
+    assert {"CIDEr", "Bleu_4"} <= result["metrics"].keys() or any("Java was not found" in n for n in result["notes"])
+    captions = json.loads((tmp_path / "caption_mine" / "tiny_caption" / "captions.json").read_text())
+    assert [caption["image_id"] for caption in captions] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("name", ["captions.json", "captions.jsonl"])
+def test_the_table_may_be_json(mine: Path, tmp_path: Path, name: str) -> None:
+    rows = [{"file": f"images/scene_{i}.jpg", "text": [f"a {i}", f"b {i}"]} for i in range(1, 7)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (mine / name).write_text(json.dumps(rows) if name.endswith(".json") else lines)
+    task = mine / "retrieval_mine.yaml"
+    task.write_text(task.read_text().replace("{test: captions.csv}", f"{{test: {name}}}"))
+    done = blipbench("run", task, *CKPT, "--data", mine, "--out", tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert result_of(tmp_path / "runs", "retrieval_mine")["data"]["counts"] == {"images": 6, "texts": 12}
 
 
 def test_a_resume_with_another_column_of_the_same_table_is_refused(mine: Path, tmp_path: Path) -> None:

@@ -9,23 +9,33 @@ import torch
 from blipbench.device import Runtime
 from blipbench.inference.linear import FastLinear
 
+Layer = Callable[[torch.Tensor], torch.Tensor]
+
 
 def measure_peak(runtime: Runtime, repeats: int = 5) -> float:
-    """FLOP/s of the fastest of several square and MLP-shaped products (median of `repeats` each)."""
+    """FLOP/s of the faster of a square and an MLP-shaped product (median of `repeats` each), by whichever of torch's
+    product and `FastLinear` is faster on the square."""
     size = 8192 if runtime.device.type == "cuda" else 1024
-    shapes = [(size, size, size), (2 * size, size // 2 * 3 // 2, size * 3)]
-    return max(rate for shape in shapes for rate in _rates(runtime, *shape, repeats))
+    square = {way: _rate(runtime, way, (size, size, size), repeats) for way in (_plain, _fast)}
+    fastest = max(square, key=lambda way: square[way])
+    return max(square[fastest], _rate(runtime, fastest, (2 * size, size // 2 * 3 // 2, size * 3), repeats))
+
+
+def _plain(weight: torch.Tensor) -> Layer:
+    return lambda x: x @ weight.T
+
+
+def _fast(weight: torch.Tensor) -> Layer:
+    return FastLinear(weight, None)
 
 
 @torch.inference_mode()
-def _rates(runtime: Runtime, rows: int, inner: int, columns: int, repeats: int) -> list[float]:
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, device=runtime.device, dtype=runtime.dtype)
-
-    x, weight = random(rows, inner), random(columns, inner)
-    fast = FastLinear(weight, None)
-    flops = 2 * rows * inner * columns
-    return [flops / _median_seconds(product, runtime, repeats) for product in (lambda: x @ weight.T, lambda: fast(x))]
+def _rate(runtime: Runtime, way: Callable[[torch.Tensor], Layer], shape: tuple[int, int, int], repeats: int) -> float:
+    """`shape`: rows, inner, columns."""
+    rows, inner, columns = shape
+    x = torch.randn(rows, inner, device=runtime.device, dtype=runtime.dtype)
+    layer = way(torch.randn(columns, inner, device=runtime.device, dtype=runtime.dtype))
+    return 2 * rows * inner * columns / _median_seconds(lambda: layer(x), runtime, repeats)
 
 
 def _median_seconds(work: Callable[[], torch.Tensor], runtime: Runtime, repeats: int) -> float:

@@ -1,6 +1,7 @@
 """What a checkpoint is, in lines: `blipbench ckpt inspect`.
 
-In: any source that `load_checkpoint` takes. Out: a summary, also where nothing tells the model's head counts.
+In: any source that `load_checkpoint` takes, or the folder of a CLIP or SigLIP. Out: a summary, of a BLIP also where
+nothing tells the model's head counts.
 """
 
 from collections import Counter
@@ -9,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blipbench.download import Progress
-from blipbench.errors import CheckpointError
+from blipbench.errors import CheckpointError, UsageError
 from blipbench.models.catalog import CatalogEntry, Kind, find_entry
 from blipbench.models.checkpoint import count_parameters, find_vocabulary
 from blipbench.models.checkpoint_files import Layout, locate, read_tensors
+from blipbench.models.clip import Family, family_of, load_clip
 from blipbench.models.config import ModelConfig
 from blipbench.models.sizes import ignored_as, kind_of, modules_in, read_sizes, resolve_config
 
@@ -74,7 +76,50 @@ class CheckpointSummary:
                 facts.append((f"mind in {task}", caveat))
         if self.open_question is not None:
             facts.append(("mind", self.open_question))
-        return [str(self.path), *(f"  {name:<24}{value}" for name, value in facts)]
+        return _as_lines(self.path, facts)
+
+
+@dataclass(frozen=True)
+class DualEncoderSummary:
+    """A transformers folder of CLIP or SigLIP; widths and depths as (vision, text)."""
+
+    path: Path
+    sha256: str
+    kind: Family
+    image_size: int  # pixels
+    patch_size: int
+    widths: tuple[int, int]
+    depths: tuple[int, int]
+    heads: tuple[int, int]
+    embed_dim: int
+    vocab_size: int
+    max_tokens: int  # of a text
+    num_parameters: int
+    processor: str  # transformers' classes
+    tokenizer: str
+
+    def lines(self) -> list[str]:
+        """The summary as text, one fact a line."""
+        vision, text = (
+            f"{width} wide, {depth} deep, {heads} heads"
+            for width, depth, heads in zip(self.widths, self.depths, self.heads, strict=True)
+        )
+        facts = [
+            ("kind", f"{self.kind}, a dual encoder: it runs retrieval with --rerank none"),
+            ("vision", f"{vision}, patch size {self.patch_size}"),
+            ("image size", f"{self.image_size} px, by its own {self.processor}"),
+            ("text", f"{text}, {self.vocab_size} tokens, at most {self.max_tokens} a text"),
+            ("embeddings", str(self.embed_dim)),
+            ("parameters", f"{self.num_parameters:,}"),
+            ("tokenizer", self.tokenizer),
+            ("layout", "transformers"),
+            ("sha256", self.sha256),
+        ]
+        return _as_lines(self.path, facts)
+
+
+def _as_lines(path: Path, facts: Sequence[tuple[str, str]]) -> list[str]:
+    return [str(path), *(f"  {name:<24}{value}" for name, value in facts)]
 
 
 def inspect_checkpoint(
@@ -83,12 +128,42 @@ def inspect_checkpoint(
     config: ModelConfig | None = None,
     configs: Sequence[ModelConfig] = (),
     progress: Progress | None = None,
-) -> CheckpointSummary:
+) -> CheckpointSummary | DualEncoderSummary:
     """Say what `source` is; the arguments are those of `load_checkpoint`.
 
-    Raises CheckpointError for a file that cannot be read or is no BLIP checkpoint, UsageError for a wrong `config`.
+    Raises CheckpointError for a file that cannot be read or is of no model known here, UsageError for a wrong `config`.
     """
-    file = read_tensors(locate(source, progress))
+    path = locate(source, progress)
+    if family_of(path) is None:
+        return _inspect_blip(path, config, configs)
+    if config is not None:
+        raise UsageError(f"--model: {source} is a {family_of(path)} model and states its own sizes; leave --model out")
+    return _inspect_dual_encoder(path)
+
+
+def _inspect_dual_encoder(path: Path) -> DualEncoderSummary:
+    loaded = load_clip(path)
+    vision, text = loaded.config.vision, loaded.config.text
+    return DualEncoderSummary(
+        path=path,
+        sha256=loaded.sha256,
+        kind=loaded.kind,
+        image_size=vision.image_size,
+        patch_size=vision.patch_size,
+        widths=(vision.width, text.width),
+        depths=(vision.depth, text.depth),
+        heads=(vision.num_heads, text.num_heads),
+        embed_dim=loaded.config.embed_dim,
+        vocab_size=text.vocab_size,
+        max_tokens=loaded.max_tokens,
+        num_parameters=loaded.num_parameters,
+        processor=type(loaded.processor).__name__,
+        tokenizer=type(loaded.tokenizer).__name__,
+    )
+
+
+def _inspect_blip(path: Path, config: ModelConfig | None, configs: Sequence[ModelConfig]) -> CheckpointSummary:
+    file = read_tensors(path)
     kind = kind_of(file.path, file.tensors)
     sizes = read_sizes(file.path, file.tensors)
     resolved, open_question = None, None

@@ -2,6 +2,9 @@
 
 One image with four questions, 3,000 answers, 128 candidates. The reference's way: the image encoded for every question,
 the question's states repeated for every candidate, candidates padded to the longest answer, float32.
+
+Both are taken at their best, the reference's way at its best of four questions: work on the machine's other threads
+slows the two by different factors, since only ours fills the vector units that a core's threads share.
 """
 
 import dataclasses
@@ -79,16 +82,19 @@ def baseline(
     pixels: Tensor,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Baseline:
-    """One run of transformers' modules, after one question to warm up."""
+    """One run of transformers' modules, after one question to warm up; four times the fastest question."""
     model = transformers_vqa(checkpoint, tmp_path_factory.mktemp("transformers") / "vqa")
     ids, mask = pad([[DEC, *answer, SEP] for answer in answers], PAD)
     image = normalise(pixels)
     with torch.inference_mode():
         plain_ranking(model, image, questions[0], ids, mask)
-        start = time.perf_counter()
-        ranked = [plain_ranking(model, image, question, ids, mask) for question in questions]
-        seconds = time.perf_counter() - start
-    return Baseline(seconds, [dict(zip(c.tolist(), x.tolist(), strict=True)) for c, x in ranked])
+        seconds, losses = [], []
+        for question in questions:
+            start = time.perf_counter()
+            candidates, loss = plain_ranking(model, image, question, ids, mask)
+            seconds.append(time.perf_counter() - start)
+            losses.append(dict(zip(candidates.tolist(), loss.tolist(), strict=True)))
+    return Baseline(len(questions) * min(seconds), losses)
 
 
 def plain_ranking(
@@ -130,7 +136,7 @@ def test_answer_ranking(
         return ranker.rank(runner.encode_questions(runner.encode_images(pixels), bank, each, image_of), K_TEST)
 
     rankings = benchmark.pedantic(ours, rounds=3, warmup_rounds=1)
-    seconds = benchmark.stats.stats.median
+    seconds = benchmark.stats.stats.min
     if precision == "fp32":
         for ranking, plain in zip(rankings, baseline.losses, strict=True):
             ours_of = dict(zip(ranking.candidates.tolist(), ranking.losses.tolist(), strict=True))

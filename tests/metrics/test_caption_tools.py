@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,3 +109,16 @@ def test_missing_spice_models_are_named_with_the_way_to_get_them(monkeypatch: py
     monkeypatch.setattr(caption_tools, "SPICE_MODELS", ("no-such-models.jar",))
     with pytest.raises(JavaError, match=r"no-such-models.jar.*python -m pycocoevalcap.spice.get_stanford_models"):
         caption_tools.spice(["a"], [["b"]])
+
+
+def test_spice_opens_to_its_libraries_what_a_recent_java_keeps_shut(
+    java_is: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caption_tools, "SPICE_MODELS", ())  # as if they were there
+    told = tmp_path / "arguments"
+    java_is(f'for word in "$@"; do echo "$word" >> {told}; done; echo \'f-score: 0.5\'')
+    assert caption_tools.spice(["a"], [["b"]]).mean == 0.5
+    options = told.read_text().splitlines()
+    before_the_jar = options[: options.index("-jar")]
+    assert "--add-opens=java.base/java.lang=ALL-UNNAMED" in before_the_jar
+    assert "-XX:+IgnoreUnrecognizedVMOptions" in before_the_jar  # for Java 8

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file
+from tiny_clip import make_dual_encoder
 
 from blipbench.errors import UsageError
 from blipbench.models.config import ModelConfig
-from blipbench.models.inspection import inspect_checkpoint
+from blipbench.models.inspection import CheckpointSummary, inspect_checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = ModelConfig.model_validate(yaml.safe_load((GOLDEN / "tiny.yaml").read_text()))
@@ -31,7 +33,7 @@ def test_a_summary_tells_kind_sizes_heads_parameters_and_hash() -> None:
 
 def test_head_counts_that_nothing_tells_are_an_open_question_not_an_error() -> None:
     summary = inspect_checkpoint(str(GOLDEN / "tiny_itm.pth"))
-    assert summary.config is None
+    assert isinstance(summary, CheckpointSummary) and summary.config is None
     assert any("pass --model FILE.yaml" in line for line in summary.lines())
 
 
@@ -52,3 +54,31 @@ def test_a_configuration_of_another_model_is_refused() -> None:
     wrong = TINY.model_copy(update={"embed_dim": 64})
     with pytest.raises(UsageError, match="embed_dim is 32 in the file, but 64"):
         inspect_checkpoint(str(GOLDEN / "tiny_itm.pth"), config=wrong)
+
+
+@pytest.mark.parametrize(
+    "family, text, processor",
+    [
+        ("clip", "24 wide, 2 deep, 2 heads, 83 tokens, at most 20 a text", "CLIPImageProcessor"),
+        ("siglip", "32 wide, 2 deep, 2 heads, 14 tokens, at most 12 a text", "SiglipImageProcessor"),
+    ],
+)
+def test_a_dual_encoder_tells_the_same_of_both_towers(tmp_path: Path, family: str, text: str, processor: str) -> None:
+    folder = make_dual_encoder(family, tmp_path / family)
+    summary = inspect_checkpoint(str(folder))
+    lines = summary.lines()
+    facts = {line[:26].strip(): line[26:] for line in lines[1:]}
+    assert lines[0] == str(folder)
+    assert facts["kind"].startswith(f"{family}, a dual encoder")
+    assert facts["vision"] == "32 wide, 2 deep, 4 heads, patch size 8"
+    assert facts["image size"].startswith(f"32 px, by its own {processor}")
+    assert facts["text"] == text
+    assert facts["sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    weights = load_file(folder / "model.safetensors")
+    assert summary.num_parameters == sum(tensor.numel() for tensor in weights.values())
+
+
+def test_a_dual_encoder_takes_no_sizes_of_a_blip(tmp_path: Path) -> None:
+    folder = make_dual_encoder("clip", tmp_path / "clip")
+    with pytest.raises(UsageError, match="is a clip model and states its own sizes; leave --model out"):
+        inspect_checkpoint(str(folder), config=TINY)
