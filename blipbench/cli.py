@@ -16,6 +16,7 @@ from blipbench.cli_capfilt import capfilt
 from blipbench.cli_ckpt import ckpt
 from blipbench.cli_data import data
 from blipbench.cli_interrupt import resumable
+from blipbench.cli_report import table
 from blipbench.cli_train import train
 from blipbench.cli_try import ask, caption, match
 from blipbench.errors import BlipbenchError, SharedError, UsageError
@@ -56,6 +57,7 @@ main.add_command(caption)
 main.add_command(ask)
 main.add_command(match)
 main.add_command(capfilt)
+main.add_command(table)
 
 tasks_dir_option = click.option(
     "--tasks-dir", type=click.Path(path_type=Path), help="Your own task definitions; they come before the shipped ones."
@@ -66,7 +68,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one li
 @main.command()
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 @click.option(
-    "--ckpt", required=True, help="A checkpoint file, a transformers folder or hub id, or an official file's name."
+    "--ckpt",
+    help="A checkpoint file, a transformers folder or hub id, or an official file's name; by default the task's own.",
 )
 @click.option(
     "--data", "data_dir", default="data", type=click.Path(path_type=Path), show_default=True, help="Data folder."
@@ -100,7 +103,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one li
 @json_option
 def run(
     tasks: tuple[str, ...],
-    ckpt: str,
+    ckpt: str | None,
     data_dir: Path,
     split: str | None,
     limit: int | None,

@@ -24,6 +24,7 @@ from blipbench.inference.clip import ClipRunner
 from blipbench.inference.peak import measure_peak
 from blipbench.journal import RunFolder, write_json
 from blipbench.metrics.metric import Metrics
+from blipbench.models.catalog import load_catalog
 from blipbench.models.checkpoint import Checkpoint, load_checkpoint
 from blipbench.models.checkpoint_files import locate
 from blipbench.models.clip import ClipCheckpoint, Family, family_of, load_clip
@@ -56,9 +57,12 @@ peak_of = functools.cache(measure_peak)  # one measurement a process, however ma
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """The flags of `blipbench run`, except the tasks; `out` is the folder that holds all runs."""
+    """The flags of `blipbench run`, except the tasks; `out` is the folder that holds all runs.
 
-    checkpoint: str
+    Without a `checkpoint` a task is run on its own.
+    """
+
+    checkpoint: str | None
     data: Path
     out: Path
     split: str | None = None
@@ -85,11 +89,12 @@ def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progre
         runtime = make_runtime(options.device, options.precision, options.batch_tokens, ranks.local_rank)
         split = options.split or task.data.split
         recipe = RECIPES[task.protocol]
-        family = options.family or family_of(Path(options.checkpoint).expanduser())
+        source = _source_of(task, options.checkpoint)
+        family = options.family or family_of(Path(source).expanduser())
         if family is not None:
             refuse_lacking(task, recipe, family)
         dataset = recipe.read(task, options.data, split, options.limit)
-        checkpoint = _fetch_checkpoint(options, ranks)
+        checkpoint = _fetch_checkpoint(source, options, ranks)
         model: Any
         if isinstance(checkpoint, ClipCheckpoint):
             task = adapt_task(task, recipe, checkpoint)
@@ -118,21 +123,26 @@ def _write(folder: Path, result: Result, metrics: Metrics | None) -> None:
     write_result(folder / "result.json", result)
 
 
-def _fetch_checkpoint(options: RunOptions, ranks: Ranks) -> AnyCheckpoint:
+def _source_of(task: TaskSpec, asked: str | None) -> str:
+    if (source := asked or task.checkpoint) is not None:
+        return source
+    official = ", ".join(entry.file for entry in load_catalog() if task.name in entry.tasks)
+    raise UsageError(f"{task.name}: --ckpt is missing; give a checkpoint" + (f", e.g. {official}" if official else ""))
+
+
+def _fetch_checkpoint(source: str, options: RunOptions, ranks: Ranks) -> AnyCheckpoint:
     with CountedProgress("download", "bytes", enabled=ranks.is_main) as progress:
-        path = locate(options.checkpoint, progress)
+        path = locate(source, progress)
         family = family_of(path)
         if options.family not in (None, family):
             found = f"its config.json says {family}" if family else "it is no transformers folder of that model"
-            raise UsageError(f"--model {options.family}: {options.checkpoint}: {found}")
+            raise UsageError(f"--model {options.family}: {source}: {found}")
         if family is None:
             return load_checkpoint(
                 str(path), config=options.model_config, configs=list_model_configs(), progress=progress
             )
     if options.model_config is not None:
-        raise UsageError(
-            f"--model: {options.checkpoint} is a {family} model and states its own sizes; leave --model out"
-        )
+        raise UsageError(f"--model: {source} is a {family} model and states its own sizes; leave --model out")
     return load_clip(path)
 
 
