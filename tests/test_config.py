@@ -194,7 +194,7 @@ class TestModelSizes:
         assert (base.text.width, base.text.vocab_size, base.embed_dim) == (768, 30524, 256)
 
     def test_all_are_listed_by_name(self) -> None:
-        assert [model.name for model in config.list_model_configs()] == ["base", "large", "tiny"]
+        assert [model.name for model in config.list_model_configs()] == ["base", "large", "shapes", "tiny"]
 
     def test_an_unknown_size_gets_the_nearest_one(self) -> None:
         with pytest.raises(UsageError, match=r"unknown model 'lage'; did you mean 'large'\?"):
