@@ -16,6 +16,7 @@ from blipbench.models.vit import ImageEncoder
 Module = TypeVar("Module", bound=nn.Module)
 
 _STD = 0.02  # of BERT's matrices and embeddings (Devlin et al. 2019, and `initializer_range` in the reference's files)
+_STD_WIDTH = 768  # of the models that it was chosen for; narrower ones start wider, so that signals keep their size
 
 
 def regularised(config: ModelConfig, dropout: float, drop_path: float) -> ModelConfig:
@@ -29,22 +30,25 @@ def image_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> 
     encoder = ImageEncoder(config.vision, gradient_checkpointing)
     assert encoder.cls_token is not None
     nn.init.trunc_normal_(encoder.cls_token, std=_STD)  # timm starts it at zero, the reference does not
+    with torch.no_grad():
+        for part in encoder.blocks.modules():
+            if isinstance(part, nn.Linear):
+                part.weight *= _widening(config.vision.width)
     return encoder
 
 
 def text_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> TextEncoder:
     """It attends to image tokens."""
-    return _prepared(
-        TextEncoder(config.text, config.vision.width, gradient_checkpointing=gradient_checkpointing),
-    )
+    encoder = TextEncoder(config.text, config.vision.width, gradient_checkpointing=gradient_checkpointing)
+    return _prepared(encoder, config)
 
 
 def text_decoder(config: ModelConfig, context_width: int, gradient_checkpointing: bool = False) -> TextDecoder:
-    return _prepared(TextDecoder(config.text, context_width, gradient_checkpointing))
+    return _prepared(TextDecoder(config.text, context_width, gradient_checkpointing), config)
 
 
 def twin_text_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> TwinTextEncoder:
-    return _prepared(TwinTextEncoder(config.text, config.vision.width, gradient_checkpointing))
+    return _prepared(TwinTextEncoder(config.text, config.vision.width, gradient_checkpointing), config)
 
 
 def tie_all_but_self_attention(encoder: TextEncoder, decoder: TextDecoder) -> None:
@@ -67,10 +71,15 @@ def full_precision(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _prepared(module: Module) -> Module:
+def _widening(width: int) -> float:
+    return float((_STD_WIDTH / width) ** 0.5)
+
+
+def _prepared(module: Module, config: ModelConfig) -> Module:
+    std = _STD * _widening(config.text.width)
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.normal_(part.weight, std=_STD)
+            nn.init.normal_(part.weight, std=std)
         if isinstance(part, nn.Linear):
             nn.init.zeros_(part.bias)
         if isinstance(part, Embeddings):
