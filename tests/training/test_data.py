@@ -10,7 +10,7 @@ from blipbench.errors import DataError, UsageError
 from blipbench.models.tokenizer import load_tokenizer
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
 from blipbench.training.data import BatchMaker, decode_all, epoch_rows, load_batches, make_plan, to_device
-from blipbench.training.records import NlvrExample, TrainingSet, VqaExample, read_training_set
+from blipbench.training.records import CaptionExample, NlvrExample, TrainingSet, VqaExample, read_training_set
 from blipbench.training.spec import TrainSpec
 
 
@@ -25,15 +25,36 @@ def maker(run: TrainSpec, world: Path, data: TrainingSet | None = None, cached: 
     return BatchMaker(run, data, load_tokenizer(world / "vocab.txt"), pixels)
 
 
+def captioned(images: int, captions: int) -> TrainingSet:
+    """Every image with as many captions, image by image."""
+    examples = [CaptionExample(image, f"caption {n}") for image in range(images) for n in range(captions)]
+    names = [f"{image}.jpg" for image in range(images)]
+    return TrainingSet(names, [Path(name) for name in names], examples, sha256="")
+
+
 def test_an_epochs_batches_are_a_permutation_split_over_the_ranks(tmp_path: Path) -> None:
-    run = spec(tmp_path)
-    alone = epoch_rows(run, 61, epoch=1, rank=0, world_size=1)
+    run, data = spec(tmp_path), captioned(61, 1)
+    alone = epoch_rows(run, data, epoch=1, rank=0, world_size=1)
     assert [len(batch) for batch in alone] == [4] * 15
     assert len({row for batch in alone for row in batch}) == 60
-    ranks = [epoch_rows(run, 61, epoch=1, rank=rank, world_size=3) for rank in range(3)]
+    ranks = [epoch_rows(run, data, epoch=1, rank=rank, world_size=3) for rank in range(3)]
     together = [batches[step] for step in range(5) for batches in ranks]
     assert together == alone
-    assert alone != epoch_rows(run, 61, epoch=2, rank=0, world_size=1)
+    assert alone != epoch_rows(run, data, epoch=2, rank=0, world_size=1)
+
+
+def test_neighbouring_images_share_a_batch_with_one_caption_each(tmp_path: Path) -> None:
+    run, data = spec(tmp_path, neighbours=2), captioned(20, 3)
+    batches = [data.images_of(rows) for rows in epoch_rows(run, data, epoch=0, rank=0, world_size=1)]
+    assert [len(batch) for batch in batches] == [4] * 15
+    assert all(len(set(batch)) == 4 and {image ^ 1 for image in batch} == set(batch) for batch in batches)
+
+
+def test_an_epoch_of_neighbours_is_a_permutation_too(tmp_path: Path) -> None:
+    run, data = spec(tmp_path, neighbours=2), captioned(20, 3)
+    epochs = [epoch_rows(run, data, epoch, rank=0, world_size=1) for epoch in (0, 1)]
+    assert all(sorted(row for batch in batches for row in batch) == list(range(60)) for batches in epochs)
+    assert epochs[0] != epochs[1]
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
@@ -85,7 +106,7 @@ def test_nlvr_pairs_change_sides_in_half_of_the_cases_and_their_words_with_them(
 
 def test_worker_processes_make_the_batches_that_this_process_makes(tmp_path: Path, world: Path) -> None:
     run = spec(tmp_path, augment="reference", cache_pixels=False)
-    make, rows = maker(run, world), epoch_rows(run, 60, 0, 0, 1)[3:6]
+    make, rows = maker(run, world), epoch_rows(run, captioned(60, 1), 0, 0, 1)[3:6]
     before = torch.get_rng_state()
     apart = list(load_batches(make, 0, rows, workers=2, pin_memory=False))
     assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,91 @@
+"""Several results in one table and one picture."""
+
+import copy
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from rich.console import Console
+from sample_result import RECORD
+
+from blipbench.cli import main
+from blipbench.errors import UsageError
+from blipbench.reporting.summary import figures, find_results, plot_figures, print_figures
+from blipbench.results import Result, write_result
+
+
+def result(**changes: Any) -> Result:
+    return Result.model_validate(copy.deepcopy(RECORD) | changes)
+
+
+def written(folder: Path, *results: Result) -> Path:
+    for number, one in enumerate(results):
+        write_result(folder / one.task.name / f"model_{number}" / "result.json", one)
+    return folder
+
+
+def printed(*results: Result) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    print_figures(figures(results), console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_task_is_read_by_its_headline_metrics_with_interval_and_published_figure() -> None:
+    lines = printed(result()).splitlines()
+    assert any(all(part in line for part in ("retrieval_coco", "txt_r1", "81.94", "80.90 .. 83.00")) for line in lines)
+    assert any("img_r1" in line and "retrieval_coco" not in line for line in lines)
+    assert "r_mean" not in printed(result())
+    assert any("txt_r1" in line and line.rstrip().endswith("81.9") for line in lines)
+
+
+def test_a_changed_setting_is_named_and_not_held_against_the_published_figure() -> None:
+    task = RECORD["task"] | {"settings": RECORD["task"]["settings"] | {"rerank": "none"}}
+    text = printed(result(task=task))
+    assert "rerank none instead of itm" in " ".join(text.split())
+    assert "published" not in text
+
+
+def test_a_task_that_nobody_knows_shows_its_main_metric() -> None:
+    text = printed(result(task=RECORD["task"] | {"name": "somebodys_own"}))
+    assert "somebodys_own" in text and "r_mean" in text and "txt_r1" not in text
+
+
+def test_an_incomplete_result_is_pointed_out() -> None:
+    assert "retrieval_coco is not complete" in printed(result(status="incomplete"))
+
+
+def test_runs_are_found_below_a_folder(tmp_path: Path) -> None:
+    folder = written(tmp_path, result(), result())
+    assert len(find_results([folder])) == 2
+    assert len(find_results([folder / "retrieval_coco" / "model_1"])) == 1
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no result\.json in it or below"):
+        find_results([tmp_path])
+
+
+def test_the_picture_is_a_png_with_a_bar_a_figure(tmp_path: Path) -> None:
+    few, many = tmp_path / "few.png", tmp_path / "many.png"
+    plot_figures(figures([result()]), few)
+    plot_figures(figures([result()] * 10), many)
+    assert Image.open(few).format == "PNG"
+    assert Image.open(many).height > Image.open(few).height
+
+
+def test_the_command_prints_the_table_and_draws_the_picture(tmp_path: Path) -> None:
+    picture = tmp_path / "plots" / "all.png"
+    done = CliRunner().invoke(main, ["table", str(written(tmp_path / "runs", result())), "--plot", str(picture)])
+    assert done.exit_code == 0, done.output
+    assert "81.94" in done.stdout and picture.exists()
+
+
+def test_the_command_prints_json(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["table", str(written(tmp_path, result())), "--json"])
+    first = json.loads(done.stdout)[0]
+    assert (first["task"], first["metric"], first["value"], first["low"]) == ("retrieval_coco", "txt_r1", 81.94, 80.9)
