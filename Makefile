@@ -23,7 +23,7 @@ demo: .venv/.installed
 	$(BLIPBENCH) run retrieval_shapes --ckpt $(DEMO)/tiny_random.safetensors --data $(DEMO)/shapes --out $(DEMO)/runs --fresh
 
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 	$(MAKE) --no-print-directory demo IMAGES=20 DEMO=demo/smoke
 
 bench: .venv/.installed

@@ -69,7 +69,7 @@ def build_retrieval(
 ) -> Retrieval:
     """`k_test` larger than the collection means all of it."""
     input_ids = model.tokenize(dataset.texts, max_tokens)
-    cache = TokenCache(model.runtime.cache_bytes // 2 if rerank else 0)
+    cache = TokenCache(model.runtime.cache_bytes // 2 if rerank else 0, len(dataset.sources))
     embed = Embed(model, dataset, input_ids, cache, workers)
     stages: list[Stage] = [embed]
     if rerank:

@@ -131,7 +131,7 @@ def run_ours(checkpoint: Checkpoint, work: Workload, tokenizer: Tokenizer, runti
     warm_up(runner, work)
     forget_peak(runtime)
     clock = Stopwatch(runtime)
-    cache = TokenCache(runtime.cache_bytes // 2)
+    cache = TokenCache(runtime.cache_bytes // 2, work.images)
     embeddings = embed(runner, work, cache, clock)
     with clock("candidates"):
         candidates = list(find_candidates(embeddings, work.k_test, runtime.device))
