@@ -1,4 +1,4 @@
-"""Where the files that ship with blipbench lie: tasks/, configs/, leaderboards/published.json, trained checkpoints.
+"""Where the files that ship with blipbench lie: tasks/, configs/ and leaderboards/published.json.
 
 An installed wheel carries them in `blipbench/_data`; in a checkout they are folders beside the package.
 """
@@ -17,11 +17,6 @@ def data_root() -> Path:
 def data_file(*parts: str) -> Path:
     """The path of a file or folder that ships with blipbench, e.g. `data_file("configs", "models", "base.yaml")`."""
     return data_root().joinpath(*parts)
-
-
-def bundled_checkpoints() -> dict[str, Path]:
-    """The trained miniature models that ship inside the package, by file name."""
-    return {path.name: path for path in sorted((PACKAGE / "bundled").glob("*.safetensors"))}
 
 
 def search_path(user_dir: Path | None, *parts: str) -> tuple[Path, ...]:

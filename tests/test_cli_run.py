@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from command_line import blipbench, golden_arguments, result_of, says
+from command_line import GOLDEN_TASKS, blipbench, golden_arguments, result_of, says
 from forked import run_forked
-from goldens import Golden
+from goldens import GOLDEN, Golden
 
 from blipbench.device import DEVIATION_BOUNDS
 
@@ -152,3 +152,17 @@ def test_a_folder_that_only_the_first_rank_looks_into_is_refused_on_all(tmp_path
     ranks = run_forked(golden_arguments(tmp_path), ranks=2)
     assert [rank.exit_code for rank in ranks] == [2, 2]
     assert all("already holds a finished run" in rank.output for rank in ranks)
+
+
+def test_a_task_of_ones_own_may_name_its_checkpoint(tmp_path: Path) -> None:
+    text = (GOLDEN_TASKS / "retrieval_golden.yaml").read_text()
+    (tmp_path / "retrieval_golden.yaml").write_text(f"{text}checkpoint: {GOLDEN / 'tiny_retrieval.pth'}\n")
+    arguments = golden_arguments(tmp_path / "runs", tasks_dir=tmp_path)
+    at = arguments.index("--ckpt")
+    says(blipbench(*arguments[:at], *arguments[at + 2 :]), 0, "checkpoint tiny_retrieval.pth")
+
+
+def test_without_a_checkpoint_the_official_files_of_the_task_are_named(tmp_path: Path) -> None:
+    done = blipbench("run", "retrieval_golden", "--tasks-dir", GOLDEN_TASKS, "--data", GOLDEN / "data")
+    says(done, 2, "retrieval_golden: --ckpt is missing; give a checkpoint")
+    says(blipbench("run", "nlvr", "--data", tmp_path), 2, "nlvr: --ckpt is missing", "model_base_nlvr.pth")

@@ -64,7 +64,7 @@ def load_pixels(
         collate_fn=_Collate((3, image_size, image_size) if frames == 1 else (frames, 3, image_size, image_size)),
         pin_memory=torch.cuda.is_available(),
     )
-    return _batches(loader)
+    return batches_of(loader)
 
 
 _Item: TypeAlias = tuple[int, torch.Tensor | str]  # position, pixels or the reason there are none
@@ -114,18 +114,19 @@ class _Collate:
         return PixelBatch([position for position, _ in decoded], default_collate([p for _, p in decoded]), failures)
 
 
-def _batches(loader: DataLoader[_Item]) -> Iterator[PixelBatch]:
+def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
+    """What the loader makes. Raises BlipbenchError where one of its processes is gone, saying why and the way out."""
     try:
-        yield from start_workers(loader)
+        yield from _start(loader)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise worker_died(error) from error
+        raise _worker_died(error) from error
     except (ConnectionError, EOFError, FileNotFoundError) as error:  # a batch was ready, but its owner is gone
-        raise worker_died(error) from error
+        raise _worker_died(error) from error
 
 
-def start_workers(loader: DataLoader[Any]) -> Iterator[Any]:
+def _start(loader: DataLoader[Any]) -> Iterator[Any]:
     """Start the worker processes (to one thread each torch sets them itself) and settle who hears which signal."""
     on_child_death = signal.getsignal(signal.SIGCHLD)
     # The terminal sends Ctrl-C to the whole process group. The workers inherit this mask and never hear it: the parent
@@ -142,8 +143,7 @@ def start_workers(loader: DataLoader[Any]) -> Iterator[Any]:
     return batches
 
 
-def worker_died(error: Exception) -> BlipbenchError:
-    """What to raise for the error that a loader raises when one of its processes is gone."""
+def _worker_died(error: Exception) -> BlipbenchError:
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return BlipbenchError(
         f"a process that decodes images died ({reason}): it was killed or ran out of memory (in a container, perhaps "

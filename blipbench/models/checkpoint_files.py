@@ -26,7 +26,6 @@ from blipbench.models.catalog import find_entry, nearest_names
 from blipbench.models.config import ModelConfig
 from blipbench.models.layouts import is_transformers, to_official
 from blipbench.models.sizes import Stated, stated_by
-from blipbench.paths import bundled_checkpoints
 
 Layout = Literal["official", "safetensors", "transformers"]
 
@@ -59,16 +58,13 @@ class TensorFile:
 
 
 def locate(source: str, progress: Progress | None = None) -> Path:
-    """The file or folder that `source` means: a path, else the name of a bundled or official file, else a hub id.
+    """The file or folder that `source` means: a path, else the name of an official file, else a hub id.
 
     Official files and hub checkpoints are downloaded once, into their caches. Raises CheckpointError.
     """
     path = Path(source).expanduser()
     if path.exists():
         return path
-    bundled = bundled_checkpoints()
-    if (name := f"{source.removesuffix('.safetensors')}.safetensors") in bundled:
-        return bundled[name]
     if (entry := find_entry(source)) is not None:
         try:
             return fetch(entry.url, cache_dir() / "checkpoints" / entry.file, progress=progress)

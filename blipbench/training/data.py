@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from blipbench.data.images import decode_image, normalise
-from blipbench.data.loader import load_pixels, start_workers, worker_died
+from blipbench.data.loader import batches_of, load_pixels
 from blipbench.errors import DataError, UsageError
 from blipbench.models.tokenizer import Tokenizer
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
@@ -174,17 +174,10 @@ def load_batches(
         pin_memory=pin_memory,
         generator=torch.Generator(),  # else starting workers would draw from the generator that dropout uses
     )
-    try:
-        for made in start_workers(loader):
-            if isinstance(made, str):
-                raise DataError(made)
-            yield made
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise worker_died(error) from error
-    except (ConnectionError, EOFError, FileNotFoundError) as error:  # a batch was ready, but its owner is gone
-        raise worker_died(error) from error
+    for made in batches_of(loader):
+        if isinstance(made, str):
+            raise DataError(made)
+        yield made
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
