@@ -16,10 +16,11 @@ from blipbench.cli_capfilt import capfilt
 from blipbench.cli_ckpt import ckpt
 from blipbench.cli_data import data
 from blipbench.cli_interrupt import resumable
+from blipbench.cli_options import json_option, progress_of, refuse_both, stops_on_error, tasks_dir_option
 from blipbench.cli_report import table
 from blipbench.cli_train import train
 from blipbench.cli_try import ask, caption, match
-from blipbench.errors import BlipbenchError, SharedError, UsageError
+from blipbench.errors import BlipbenchError, SharedError
 
 if TYPE_CHECKING:
     from blipbench.results import Result
@@ -58,11 +59,6 @@ main.add_command(ask)
 main.add_command(match)
 main.add_command(capfilt)
 main.add_command(table)
-
-tasks_dir_option = click.option(
-    "--tasks-dir", type=click.Path(path_type=Path), help="Your own task definitions; they come before the shipped ones."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of tables.")
 
 
 @main.command()
@@ -127,11 +123,9 @@ def run(
     """Run benchmarks on a checkpoint and print their tables."""
     from blipbench.config import load_model_config, load_task, override_settings
     from blipbench.models.clip import FAMILIES
-    from blipbench.reporting.progress import stage_progress
     from blipbench.run import RunOptions, run_task
 
-    if resume and fresh:
-        raise UsageError("--resume and --fresh: choose one")
+    refuse_both(resume, fresh)
     family = next((known for known in FAMILIES if known == model), None)
     changes = {"k_test": k_test, "rerank": rerank, "mode": mode}
     specs = [override_settings(load_task(name, tasks_dir), changes) for name in tasks]
@@ -148,19 +142,15 @@ def run(
         seed=seed,
         resume=resume,
         fresh=fresh,
-        stop_on_error=(on_error or ("stop" if os.environ.get("CI") else "continue")) == "stop",
+        stop_on_error=stops_on_error(on_error),
         model_config=load_model_config(model) if model and family is None else None,
         family=family,
     )
     failed: dict[str, BlipbenchError | None] = {}
     with resumable() as ranks:
-
-        def progress(name: str, noun: str, total: int, already: int) -> Any:
-            return stage_progress(name, noun, total, already, enabled=ranks.is_main)
-
         for spec in specs:
             try:
-                result = run_task(spec, options, ranks, progress)
+                result = run_task(spec, options, ranks, progress_of(ranks))
             except BlipbenchError as error:
                 if len(specs) == 1 or (ranks.world_size > 1 and not isinstance(error, SharedError)):
                     raise

@@ -1,12 +1,11 @@
 """`blipbench capfilt`: better texts for noisy images from the web, by a captioner and a filter."""
 
-import os
 from pathlib import Path
-from typing import Any
 
 import click
 
 from blipbench.cli_interrupt import resumable
+from blipbench.cli_options import json_option, progress_of, refuse_both, stops_on_error
 from blipbench.errors import UsageError
 
 
@@ -54,7 +53,7 @@ from blipbench.errors import UsageError
     type=click.Choice(["continue", "stop"]),
     help="At an image that fails; by default stop where CI is set.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
+@json_option
 def capfilt(
     captioner: str | None,
     matcher: str | None,
@@ -88,12 +87,10 @@ def capfilt(
     """
     if captioner is None and matcher is None:
         raise UsageError("give --captioner, --filter or both: without either there is nothing to do")
-    if resume and fresh:
-        raise UsageError("--resume and --fresh: choose one")
+    refuse_both(resume, fresh)
     from blipbench.config import load_model_config
     from blipbench.inference.search import SearchSettings
     from blipbench.reporting.capfilt import print_capfilt
-    from blipbench.reporting.progress import stage_progress
     from blipbench.reporting.terminal import result_console
     from blipbench.training.capfilt_run import CapfiltOptions, ModelSource, run_capfilt
 
@@ -125,14 +122,10 @@ def capfilt(
         examples=examples,
         resume=resume,
         fresh=fresh,
-        stop_on_error=(on_error or ("stop" if os.environ.get("CI") else "continue")) == "stop",
+        stop_on_error=stops_on_error(on_error),
     )
     with resumable() as ranks:
-
-        def progress(name: str, noun: str, total: int, already: int) -> Any:
-            return stage_progress(name, noun, total, already, enabled=ranks.is_main)
-
-        result = run_capfilt(options, ranks, progress)
+        result = run_capfilt(options, ranks, progress_of(ranks))
     if result is not None:
         if as_json:
             click.echo(result.model_dump_json())

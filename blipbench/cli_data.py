@@ -5,11 +5,10 @@ from pathlib import Path
 
 import click
 
+from blipbench.cli_options import tasks_dir_option
+
 data_folder = click.option(
     "--data", "root", default="data", type=click.Path(path_type=Path), show_default=True, help="Data folder."
-)
-tasks_dir_option = click.option(
-    "--tasks-dir", type=click.Path(path_type=Path), help="Your own task definitions; they come before the shipped ones."
 )
 
 

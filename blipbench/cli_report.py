@@ -5,16 +5,16 @@ from pathlib import Path
 
 import click
 
+from blipbench.cli_options import json_option, tasks_dir_option
+
 
 @click.command()
 @click.argument(
     "folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
 )
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw the figures into this PNG.")
-@click.option(
-    "--tasks-dir", type=click.Path(path_type=Path), help="Your own task definitions; they come before the shipped ones."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
+@tasks_dir_option
+@json_option
 def table(folders: tuple[Path, ...], plot: Path | None, tasks_dir: Path | None, as_json: bool) -> None:
     """One table of several runs, with intervals; RUN is a run's folder or one that holds runs."""
     from blipbench.reporting.summary import as_records, figures, find_results, plot_figures, print_figures

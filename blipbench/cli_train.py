@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from blipbench.cli_interrupt import resumable
-from blipbench.errors import UsageError
+from blipbench.cli_options import refuse_both
 
 
 @click.command()
@@ -45,8 +45,7 @@ def train(
     from blipbench.training.trainer import TrainOptions, train as train_model
     from blipbench.training.warmstart import Start
 
-    if resume and fresh:
-        raise UsageError("--resume and --fresh: choose one")
+    refuse_both(resume, fresh)
     spec = load_train_spec(config, [*changes, *([f"seed={seed}"] if seed is not None else [])])
     options = TrainOptions(data_dir, out, Start(init, bert, vit), device, resume, fresh)
     on_gpus = torch.cuda.is_available() and not str(device).startswith("cpu")
