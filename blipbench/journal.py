@@ -6,15 +6,14 @@
         samples/<stage>.parquet     all samples of the stage in order, once the run is complete
         result.json                 exists only when the run is complete (or says that it is not)
 
-A part is written to a temporary name, flushed to the disk, then renamed. Every row names its unit.
+A part is whole or absent (whole_file.py). Every row names its unit.
 """
 
-import errno
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,9 @@ import pyarrow.parquet as pq
 
 from blipbench.errors import BlipbenchError, UsageError
 from blipbench.protocols.base import Sample
+from blipbench.whole_file import write_whole
 
 FLUSH_SECONDS = 2.0
-
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class RunFolder:
@@ -77,7 +75,7 @@ class RunFolder:
 
     def parts(self, stage: str) -> list[Path]:
         merged = self.path / "samples" / f"{stage}.parquet"
-        return ([merged] if merged.exists() else []) + sorted((self.path / "samples" / stage).glob("*.parquet"))
+        return ([merged] if merged.exists() else []) + sorted((self.path / "samples" / stage).glob("[!.]*.parquet"))
 
     def read(self, stage: str, schema: pa.Schema, units: Collection[str]) -> pa.Table:
         """The journaled rows of these units; rows of a unit that two parts hold are taken once."""
@@ -144,16 +142,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """The file is whole or absent."""
-    _atomically(path, lambda temporary: temporary.write_bytes(content))
+    write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_text(path: Path, text: str) -> None:
     """UTF-8; the file is whole or absent."""
-    _atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _write_part(path: Path, table: pa.Table) -> None:
-    _atomically(path, lambda temporary: pq.write_table(table, temporary))
+    write_whole(path, lambda temporary: pq.write_table(table, temporary))
 
 
 def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
@@ -161,20 +159,3 @@ def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
         return pq.read_table(path, schema=schema)
     except (pa.ArrowInvalid, OSError) as error:
         raise BlipbenchError(f"{path} cannot be read ({error}); delete this one file and --resume again") from error
-
-
-def _atomically(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        reason = "no space is left for it" if error.errno in _DISK_FULL else (error.strerror or str(error))
-        raise BlipbenchError(
-            f"{path} could not be written: {reason}. What was finished before is kept: make room and add --resume, "
-            "or choose another --out"
-        ) from error

@@ -87,6 +87,14 @@ def test_merging_replaces_the_parts_by_one_file(tmp_path: Path) -> None:
     assert folder.read("stage", SCHEMA, ["a", "bb"]).num_rows == 2
 
 
+def test_half_a_part_that_a_kill_left_is_no_part(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    write(folder, "a")
+    (part,) = folder.parts("stage")
+    part.with_name(f".tmp-{part.name}").write_bytes(part.read_bytes()[:40])
+    assert folder.parts("stage") == [part]
+
+
 def test_a_damaged_part_is_named(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     write(folder, "a")
@@ -125,7 +133,7 @@ except BlipbenchError as error:
     assert done.returncode == 1, done.stderr
     assert "no space is left for it" in done.stdout and "--resume" in done.stdout and str(tmp_path) in done.stdout
     assert RunFolder(tmp_path).read("stage", SCHEMA, ["small"]).num_rows == 1
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob(".tmp-*"))
 
 
 def test_the_schema_names_the_unit_first() -> None:

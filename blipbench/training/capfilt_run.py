@@ -65,18 +65,18 @@ class CapfiltOptions:
 def run_capfilt(options: CapfiltOptions, ranks: Ranks, progress: Progress) -> CapfiltResult | None:
     """Caption, filter, write; the result on rank 0, None on the others. Models and data are checked before any work."""
     folder = RunFolder(options.out.with_suffix(".capfilt"))
-    if ranks.is_main:
-        _refuse_foreign_files(options, folder)
-    runtime = make_runtime(options.device, options.precision, options.batch_tokens, ranks.local_rank)
-    dataset = read_web(options.data, options.images, name="capfilt", limit=options.limit)
-    models = _load_models(options, runtime, ranks)
-    workers = workers_per_rank(options.workers, ranks.world_size)
-    stages = build_stages(
-        dataset, models.captioner, models.filter, options.settings, seed=options.seed, workers=workers
-    )
-    if ranks.is_main:
-        folder.begin(_fingerprint(options, dataset, models), resume=options.resume, fresh=options.fresh)
-    ranks.from_main(None)  # no rank journals before the folder is claimed
+    with ranks.together():  # no rank journals before the folder is claimed
+        if ranks.is_main:
+            _refuse_foreign_files(options, folder)
+        runtime = make_runtime(options.device, options.precision, options.batch_tokens, ranks.local_rank)
+        dataset = read_web(options.data, options.images, name="capfilt", limit=options.limit)
+        models = _load_models(options, runtime, ranks)
+        workers = workers_per_rank(options.workers, ranks.world_size)
+        stages = build_stages(
+            dataset, models.captioner, models.filter, options.settings, seed=options.seed, workers=workers
+        )
+        if ranks.is_main:
+            folder.begin(_fingerprint(options, dataset, models), resume=options.resume, fresh=options.fresh)
     done = run_stages(stages, folder, ranks, progress, stop_on_error=options.stop_on_error)
     result = None
     if ranks.is_main:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from blipbench.training.state import write_atomically
+from blipbench.whole_file import write_whole
 
 
 class MetricsLog:
@@ -33,7 +33,7 @@ class MetricsLog:
             return
         kept = [line for line in read_metrics(self._file) if line["step"] <= resumed_at]
         text = "".join(json.dumps(line) + "\n" for line in kept)
-        write_atomically(self._file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_whole(self._file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -105,7 +105,7 @@ def plot_metrics(file: Path, out: Path, title: str) -> None:
         axes[2].plot([line["step"] for line in evaluations], [line["value"] for line in evaluations], marker="o")
         axes[2].set(ylabel=evaluations[0]["metric"])
     axes[-1].set(xlabel="step")
-    write_atomically(out, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
+    write_whole(out, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
 
 
 _NOT_LOSSES = ("step", "epoch", "lr", "images_per_second", "seconds")

@@ -9,28 +9,24 @@
         state.pt             everything else a resume needs: all tensors, AdamW, the step, every rank's RNG
         metrics.jsonl        see `log.py`
 
-A file is written under a temporary name, flushed to the disk, then renamed: a kill or a full disk leaves what was.
+Each is written as `whole_file.py` has it: a kill or a full disk leaves what was.
 """
 
-import errno
 import json
-import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from blipbench.errors import BlipbenchError, CheckpointError, UsageError
+from blipbench.errors import CheckpointError, UsageError
 from blipbench.models.checkpoint import identity
 from blipbench.models.config import ModelConfig
 from blipbench.models.conversion import save_checkpoint
 from blipbench.models.sizes import ignored_as
+from blipbench.whole_file import write_whole
 
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OURS = ("train.json", "last.safetensors", "best.safetensors", "evaluations.json", "state.pt", "metrics.jsonl")
 
 
@@ -73,7 +69,7 @@ class TrainFolder:
         elif fresh:
             for name in _OURS:
                 (self.path / name).unlink(missing_ok=True)
-        write_atomically(file, lambda temporary: temporary.write_text(json.dumps(fingerprint, indent=1) + "\n"))
+        write_whole(file, lambda temporary: temporary.write_text(json.dumps(fingerprint, indent=1) + "\n"))
 
     def _refuse_other(self, recorded: dict[str, Any], fingerprint: dict[str, Any]) -> None:
         keys = sorted(recorded.keys() | fingerprint.keys())
@@ -90,14 +86,14 @@ class TrainFolder:
         named = {name: tensor for name, tensor in model.state_dict().items() if ignored_as(name) is None}
         once = {identity(tensor): tensor.cpu() for tensor in named.values()}  # of a GPU too, tied tensors stay tied
         weights = {name: once[identity(tensor)] for name, tensor in named.items()}
-        write_atomically(path, lambda temporary: save_checkpoint(weights, config, temporary))
+        write_whole(path, lambda temporary: save_checkpoint(weights, config, temporary))
 
     def save_state(self, state: TrainingState) -> None:
         def write(temporary: Path) -> None:
             with open(temporary, "wb") as file:  # given the path, torch hides why a write failed
                 torch.save(state._asdict(), file)
 
-        write_atomically(self.state, write)
+        write_whole(self.state, write)
 
     def load_state(self) -> TrainingState | None:
         """None where the run was ended before its first checkpoint. Raises CheckpointError for a damaged file."""
@@ -120,33 +116,4 @@ class TrainFolder:
 
     def save_evaluations(self, evaluations: Evaluations) -> None:
         text = json.dumps(evaluations._asdict(), indent=1) + "\n"
-        write_atomically(self.path / "evaluations.json", lambda temporary: temporary.write_text(text))
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """`write` a temporary file beside `path`, which then takes its place. Raises BlipbenchError where it cannot."""
-    temporary = path.with_name(f".tmp-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # the libraries wrap the system's error
-        temporary.unlink(missing_ok=True)
-        full = _errno(error) in _DISK_FULL or any(f"os error {number}" in str(error) for number in _DISK_FULL)
-        reason = "no space is left for it" if full else str(error)
-        before = "the earlier one is kept" if path.exists() else "there was none before"
-        raise BlipbenchError(
-            f"{path} could not be written: {reason}; {before}. Make room and add --resume, or choose another --out"
-        ) from error
-
-
-def _errno(error: BaseException) -> int | None:
-    """Of the system's error behind a library's."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError):
-            return seen.errno
-        seen = seen.__cause__ or seen.__context__
-    return None
+        write_whole(self.path / "evaluations.json", lambda temporary: temporary.write_text(text))

@@ -88,26 +88,26 @@ def train(spec: TrainSpec, options: TrainOptions, ranks: Ranks, interruption: In
     After a step in which some rank was interrupted the state is saved and KeyboardInterrupt raised.
     Raises UsageError, DataError, CheckpointError as their modules say, BlipbenchError where the loss is not finite.
     """
-    runtime = make_runtime(options.device, spec.precision, local_rank=ranks.local_rank)
-    vocab = resolve_vocab(spec, options.data)
-    tokenizer = load_tokenizer(vocab)
-    config = resolve_sizes(spec, tokenizer.vocab_size)
-    data = read_training_set(spec, options.data)
-    plan = make_plan(spec, len(data.examples), ranks.world_size)
-    folder = TrainFolder(options.out / spec.name)
-    validation = Validation(spec, options.data, folder, runtime, ranks)
+    with ranks.together():  # no rank trains before the folder is claimed
+        runtime = make_runtime(options.device, spec.precision, local_rank=ranks.local_rank)
+        vocab = resolve_vocab(spec, options.data)
+        tokenizer = load_tokenizer(vocab)
+        config = resolve_sizes(spec, tokenizer.vocab_size)
+        data = read_training_set(spec, options.data)
+        plan = make_plan(spec, len(data.examples), ranks.world_size)
+        folder = TrainFolder(options.out / spec.name)
+        validation = Validation(spec, options.data, folder, runtime, ranks)
 
-    torch.manual_seed(spec.seed)  # every rank draws the same first weights
-    objective = build_objective(spec, config, tokenizer)
-    state = folder.load_state() if options.resume else None
-    if state is None:
-        warm_start(spec, objective, config, options.start, speak=ranks.is_main)
-    if ranks.is_main:
-        fingerprint = _fingerprint(spec, config, options.start, data, vocab, ranks.world_size)
-        folder.begin(fingerprint, resume=options.resume, fresh=options.fresh)
-        if vocab is not None:
-            shutil.copyfile(vocab, folder.path / "vocab.txt")
-    ranks.from_main(None)  # no rank trains before the folder is claimed
+        torch.manual_seed(spec.seed)  # every rank draws the same first weights
+        objective = build_objective(spec, config, tokenizer)
+        state = folder.load_state() if options.resume else None
+        if state is None:
+            warm_start(spec, objective, config, options.start, speak=ranks.is_main)
+        if ranks.is_main:
+            fingerprint = _fingerprint(spec, config, options.start, data, vocab, ranks.world_size)
+            folder.begin(fingerprint, resume=options.resume, fresh=options.fresh)
+            if vocab is not None:
+                shutil.copyfile(vocab, folder.path / "vocab.txt")
 
     if state is not None:
         objective.load_state_dict(state.model)

@@ -19,7 +19,8 @@ from blipbench.run import RunOptions, run_task
 from blipbench.training.log import MetricsLog
 from blipbench.training.schedule import Plan
 from blipbench.training.spec import TrainSpec
-from blipbench.training.state import Evaluations, TrainFolder, write_atomically
+from blipbench.training.state import Evaluations, TrainFolder
+from blipbench.whole_file import write_whole
 
 
 class Validation:
@@ -73,7 +74,7 @@ class Validation:
             metric = task.main_metric if task.main_metric in result.metrics else next(iter(result.metrics))
             value = result.metrics[metric].value
             if value >= max(done.values(), default=value):
-                write_atomically(self._folder.best, lambda temporary: shutil.copyfile(self._folder.last, temporary))
+                write_whole(self._folder.best, lambda temporary: shutil.copyfile(self._folder.last, temporary))
             self._folder.save_evaluations(Evaluations(metric, {**done, step: value}))
             log.evaluated(step, metric, value)
         log.restart()

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from blipbench.errors import BlipbenchError, CheckpointError, UsageError
-from blipbench.training.state import TrainFolder, TrainingState, write_atomically
+from blipbench.training.state import TrainFolder, TrainingState
+from blipbench.whole_file import write_whole
 
 
 def state(step: int, size: int = 4) -> TrainingState:
@@ -66,7 +67,7 @@ def save(folder: Path, file: str, size: int) -> None:
     if file == "state.pt":
         TrainFolder(folder).save_state(state(size, size))
     else:
-        write_atomically(folder / file, lambda path: save_file({"weight": torch.zeros(size)}, path))
+        write_whole(folder / file, lambda path: save_file({"weight": torch.zeros(size)}, path))
 
 
 def test_a_writer_that_fails_leaves_what_was(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_a_writer_that_fails_leaves_what_was(tmp_path: Path) -> None:
         raise OSError("the cable was pulled")
 
     with pytest.raises(BlipbenchError, match=r"the cable was pulled; the earlier one is kept\. Make room"):
-        write_atomically(file, fail)
+        write_whole(file, fail)
     assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]
 
 

@@ -1,0 +1,47 @@
+"""A file is whole or absent: written under a temporary name, flushed to the disk, then renamed.
+
+A kill or a full disk leaves what was there before.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from blipbench.errors import BlipbenchError
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """`write` a temporary file beside `path`, which then takes its place; its name begins with a dot and ends alike.
+
+    Raises BlipbenchError where it cannot.
+    """
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # the libraries wrap the system's error
+        temporary.unlink(missing_ok=True)
+        full = _errno(error) in _DISK_FULL or any(f"os error {number}" in str(error) for number in _DISK_FULL)
+        reason = "no space is left for it" if full else (getattr(error, "strerror", None) or str(error))
+        kept = "the earlier one is kept" if path.exists() else "what was finished before is kept"
+        raise BlipbenchError(
+            f"{path} could not be written: {reason}; {kept}. Make room and add --resume, or choose another --out"
+        ) from error
+
+
+def _errno(error: BaseException) -> int | None:
+    """Of the system's error behind a library's."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            return seen.errno
+        seen = seen.__cause__ or seen.__context__
+    return None
