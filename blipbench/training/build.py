@@ -17,14 +17,13 @@ from blipbench.training.spec import TrainSpec
 def build_objective(spec: TrainSpec, config: ModelConfig, tokenizer: Tokenizer) -> nn.Module:
     """The objective with fresh weights, drawn from torch's generator."""
     dec_id, enc_id = tokenizer.dec_id, tokenizer.enc_id
-    dropout, drop_path, checkpointing = spec.dropout, spec.drop_path, spec.gradient_checkpointing
+    checkpointing = spec.gradient_checkpointing
+    config = regularised(config, spec.dropout, spec.drop_path)
     if spec.kind == "caption":
         return CaptionObjective(
             config,
             dec_id=dec_id,
             prompt_length=prompt_length(spec, tokenizer),
-            dropout=dropout,
-            drop_path=drop_path,
             gradient_checkpointing=checkpointing,
         )
     if spec.kind == "vqa":
@@ -32,14 +31,10 @@ def build_objective(spec: TrainSpec, config: ModelConfig, tokenizer: Tokenizer) 
             config,
             enc_id=enc_id,
             dec_id=dec_id,
-            dropout=dropout,
-            drop_path=drop_path,
             gradient_checkpointing=checkpointing,
         )
     if spec.kind == "nlvr":
-        return NlvrObjective(
-            config, enc_id=enc_id, dropout=dropout, drop_path=drop_path, gradient_checkpointing=checkpointing
-        )
+        return NlvrObjective(config, enc_id=enc_id, gradient_checkpointing=checkpointing)
     assert spec.queue_size is not None  # the spec's own check
     if spec.kind == "pretrain":
         return PretrainObjective(
@@ -48,8 +43,6 @@ def build_objective(spec: TrainSpec, config: ModelConfig, tokenizer: Tokenizer) 
             dec_id=dec_id,
             queue_size=spec.queue_size,
             momentum=spec.momentum,
-            dropout=dropout,
-            drop_path=drop_path,
             gradient_checkpointing=checkpointing,
         )
     return RetrievalObjective(
@@ -58,10 +51,15 @@ def build_objective(spec: TrainSpec, config: ModelConfig, tokenizer: Tokenizer) 
         queue_size=spec.queue_size,
         momentum=spec.momentum,
         negative_all_rank=spec.negative_all_rank,
-        dropout=dropout,
-        drop_path=drop_path,
         gradient_checkpointing=checkpointing,
     )
+
+
+def regularised(config: ModelConfig, dropout: float, drop_path: float) -> ModelConfig:
+    """The same sizes with the rates of a training run: dropout of the text layers, drop path of the ViT's."""
+    vision = config.vision.model_copy(update={"drop_path": drop_path})
+    text = config.text.model_copy(update={"dropout": dropout})
+    return config.model_copy(update={"vision": vision, "text": text})
 
 
 def prompt_length(spec: TrainSpec, tokenizer: Tokenizer) -> int:

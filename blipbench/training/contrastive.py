@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from blipbench.models.config import ModelConfig
 from blipbench.training.batches import PairBatch
-from blipbench.training.encoders import full_precision, image_encoder, regularised, text_encoder
+from blipbench.training.encoders import full_precision, image_encoder, text_encoder
 from blipbench.training.momentum import Pairs, start_copies, update_copies
 from blipbench.training.queues import advance, enqueue, require_divisible
 from blipbench.training.ranks import gathered, world_size
@@ -49,12 +49,10 @@ class ContrastiveObjective(nn.Module):
         *,
         queue_size: int,
         momentum: float,
-        dropout: float,
-        drop_path: float,
         gradient_checkpointing: bool,
     ) -> None:
         super().__init__()
-        self.config = config = regularised(config, dropout, drop_path)
+        self.config = config
         self.queue_size = queue_size
         self.momentum = momentum
         self.visual_encoder = image_encoder(config, gradient_checkpointing)

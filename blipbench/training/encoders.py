@@ -19,13 +19,6 @@ _STD = 0.02  # of BERT's matrices and embeddings (Devlin et al. 2019, and `initi
 _STD_WIDTH = 768  # of the models that it was chosen for; narrower ones start wider, so that signals keep their size
 
 
-def regularised(config: ModelConfig, dropout: float, drop_path: float) -> ModelConfig:
-    """The same sizes with the rates of a training run: dropout of the text layers, drop path of the ViT's."""
-    vision = config.vision.model_copy(update={"drop_path": drop_path})
-    text = config.text.model_copy(update={"dropout": dropout})
-    return config.model_copy(update={"vision": vision, "text": text})
-
-
 def image_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> ImageEncoder:
     encoder = ImageEncoder(config.vision, gradient_checkpointing)
     assert encoder.cls_token is not None

@@ -3,6 +3,7 @@
 In: a batch on the module's device, and alpha, the weight of the momentum encoders' soft targets (0 to 1; where there
 are none it is ignored). Out: the named scalar losses whose sum is minimised. Momentum copies, queues and what ranks
 exchange are updated inside `forward`, as in the reference. A state dict has exactly the official checkpoint's names.
+Dropout and drop path are the config's.
 """
 
 import torch
@@ -15,7 +16,6 @@ from blipbench.training.contrastive import MOMENTUM, QUEUE_SIZE, ContrastiveObje
 from blipbench.training.encoders import (
     full_precision,
     image_encoder,
-    regularised,
     text_decoder,
     text_encoder,
     tie_all_but_self_attention,
@@ -48,16 +48,12 @@ class PretrainObjective(ContrastiveObjective):
         queue_size: int = QUEUE_SIZE,
         momentum: float = MOMENTUM,
         pick: Pick = draw,
-        dropout: float = 0.0,
-        drop_path: float = 0.0,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(
             config,
             queue_size=queue_size,
             momentum=momentum,
-            dropout=dropout,
-            drop_path=drop_path,
             gradient_checkpointing=gradient_checkpointing,
         )
         self.enc_id = enc_id
@@ -104,16 +100,12 @@ class RetrievalObjective(ContrastiveObjective):
         momentum: float = MOMENTUM,
         negative_all_rank: bool = False,
         pick: Pick = draw,
-        dropout: float = 0.0,
-        drop_path: float = 0.0,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(
             config,
             queue_size=queue_size,
             momentum=momentum,
-            dropout=dropout,
-            drop_path=drop_path,
             gradient_checkpointing=gradient_checkpointing,
         )
         self.enc_id = enc_id
@@ -160,12 +152,10 @@ class CaptionObjective(nn.Module):
         *,
         dec_id: int,
         prompt_length: int,
-        dropout: float = 0.0,
-        drop_path: float = 0.0,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.config = config = regularised(config, dropout, drop_path)
+        self.config = config
         self.dec_id = dec_id
         self.prompt_length = prompt_length
         self.visual_encoder = image_encoder(config, gradient_checkpointing)
@@ -193,12 +183,10 @@ class VqaObjective(nn.Module):
         *,
         enc_id: int,
         dec_id: int,
-        dropout: float = 0.0,
-        drop_path: float = 0.0,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.config = config = regularised(config, dropout, drop_path)
+        self.config = config
         self.enc_id = enc_id
         self.dec_id = dec_id
         self.visual_encoder = image_encoder(config, gradient_checkpointing)
@@ -228,12 +216,10 @@ class NlvrObjective(nn.Module):
         config: ModelConfig,
         *,
         enc_id: int,
-        dropout: float = 0.0,
-        drop_path: float = 0.0,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.config = config = regularised(config, dropout, drop_path)
+        self.config = config
         self.enc_id = enc_id
         width = config.text.width
         self.visual_encoder = image_encoder(config, gradient_checkpointing)

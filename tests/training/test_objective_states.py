@@ -11,6 +11,7 @@ from torch import nn
 
 from blipbench.models.checkpoint import identity, load_checkpoint
 from blipbench.models.conversion import save_checkpoint
+from blipbench.training.build import regularised
 from blipbench.training.objectives import (
     CaptionObjective,
     NlvrObjective,
@@ -25,19 +26,19 @@ KINDS = ("pretrain", "retrieval", "caption", "vqa", "nlvr")
 
 def fresh(kind: str) -> nn.Module:
     """As constructed, with every rate on: dropout leaves no trace in a state."""
-    rates = {"dropout": 0.1, "drop_path": 0.1}
     enc_id, dec_id = TOKENS.enc_id, TOKENS.dec_id
+    config = regularised(tiny_config("tiny_nlvr" if kind == "nlvr" else "tiny"), dropout=0.1, drop_path=0.1)
     match kind:
         case "pretrain":
-            return PretrainObjective(tiny_config(), enc_id=enc_id, dec_id=dec_id, queue_size=QUEUE_SIZE, **rates)
+            return PretrainObjective(config, enc_id=enc_id, dec_id=dec_id, queue_size=QUEUE_SIZE)
         case "retrieval":
-            return RetrievalObjective(tiny_config(), enc_id=enc_id, queue_size=QUEUE_SIZE, **rates)
+            return RetrievalObjective(config, enc_id=enc_id, queue_size=QUEUE_SIZE)
         case "caption":
-            return CaptionObjective(tiny_config(), dec_id=dec_id, prompt_length=4, **rates)
+            return CaptionObjective(config, dec_id=dec_id, prompt_length=4)
         case "vqa":
-            return VqaObjective(tiny_config(), enc_id=enc_id, dec_id=dec_id, **rates)
+            return VqaObjective(config, enc_id=enc_id, dec_id=dec_id)
         case _:
-            return NlvrObjective(tiny_config("tiny_nlvr"), enc_id=enc_id, **rates)
+            return NlvrObjective(config, enc_id=enc_id)
 
 
 @pytest.mark.parametrize("kind", KINDS)
