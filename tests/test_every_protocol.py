@@ -159,7 +159,7 @@ def test_a_killed_run_is_resumed_where_it_was(case: Case, sound_data: Path, whol
     (killed,) = run_forked(case.arguments(tmp_path, data=sound_data), killed_at_part=(case.last_stage, 3))
     assert killed.exit_code == -signal.SIGKILL
     assert not (case.folder(tmp_path) / "result.json").exists()
-    parts = list((case.folder(tmp_path) / "samples" / case.last_stage).glob("*.parquet"))
+    parts = list((case.folder(tmp_path) / "samples" / case.last_stage).glob("[!.]*.parquet"))
     assert len(parts) == 2
     kept = {unit for part in parts for unit in pq.read_table(part).column("unit").to_pylist()}
 

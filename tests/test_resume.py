@@ -83,7 +83,7 @@ def start_and_wait_for_parts(line: list[str], out: Path) -> subprocess.Popen[str
         line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_ctrl_c
     )
     deadline = time.monotonic() + 120
-    while not list((out / "retrieval_shapes" / "busy" / RERANK).glob("*.parquet")):
+    while not list((out / "retrieval_shapes" / "busy" / RERANK).glob("[!.]*.parquet")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -110,7 +110,7 @@ def test_a_killed_run_is_gone_on_with_by_more_ranks(world: Path, whole: Path, tm
     assert not (folder / "result.json").exists()
     kept = {
         row["image"]: row["itm"]
-        for part in (folder / RERANK).glob("*.parquet")
+        for part in (folder / RERANK).glob("[!.]*.parquet")
         for row in pq.read_table(part).to_pylist()
     }
 

@@ -18,16 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from blipbench.data.dataset import Source
-from blipbench.data.karpathy import (
-    CaptionedImage,
-    find_files,
-    has_half_surrogate,
-    json_kind,
-    parse_records,
-    path_inside,
-    read_annotation,
-    read_json,
-)
+from blipbench.data.karpathy import CaptionedImage, find_files, parse_records, read_annotation, read_json
+from blipbench.data.records import has_half_surrogate, image_path, json_kind, refuse_problems, require_fields
 from blipbench.errors import DataError, UsageError
 
 _NOCAPS = 'expected a list of {"image": "val/a.jpg", "img_id": 0}'
@@ -188,20 +180,12 @@ def read_references(path: Path) -> tuple[dict[int, list[str]], dict[int, str], s
 
 def _nocaps_image(record: Any) -> ImageToCaption:
     """ValueError says what is wrong with the record."""
-    if not isinstance(record, dict):
-        raise ValueError(f"is {json_kind(record)}; {_NOCAPS}")
-    for field in ("image", "img_id"):
-        if field not in record:
-            raise ValueError(f"has no {field!r}; {_NOCAPS}")
+    require_fields(record, ("image", "img_id"), _NOCAPS)
     image, image_id = record["image"], record["img_id"]
-    if not isinstance(image, str):
-        raise ValueError(f"'image' is {json_kind(image)}, not a file name")
+    path = image_path(image)
     if not _is_id(image_id):
         raise ValueError(f"'img_id' is {json_kind(image_id)}, not a whole number; {_NOCAPS}")
-    try:
-        return ImageToCaption(image_id, image, path_inside(image), [])
-    except ValueError as error:
-        raise ValueError(f"image {image!r} {error}") from None
+    return ImageToCaption(image_id, image, path, [])
 
 
 def _is_id(value: Any) -> bool:
@@ -227,5 +211,4 @@ def _repeated(values: Iterable[Any]) -> list[tuple[Any, int]]:
 
 
 def _require_none(problems: Sequence[str]) -> None:
-    if problems:
-        raise DataError(problems[0] + (f" (and {len(problems) - 1} more)" if problems[1:] else ""))
+    refuse_problems(problems)

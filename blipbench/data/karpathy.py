@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from blipbench.data.dataset import RetrievalDataset
+from blipbench.data.records import image_path, json_kind, path_inside, require_fields, require_text
 from blipbench.data.text import normalise_caption
 from blipbench.errors import DataError, UsageError
 
@@ -186,32 +187,11 @@ def find_files(root: Path, images: Sequence[tuple[str, str]]) -> tuple[list[Path
     return found, missing
 
 
-def path_inside(relative: str) -> str:
-    """`relative` without "." and ".."; ValueError says why it cannot name a file under the folder it is relative to."""
-    if not relative or "\0" in relative or has_half_surrogate(relative):
-        raise ValueError("is not a file name")
-    path = os.path.normpath(relative)
-    if os.path.isabs(path) or os.path.splitdrive(path)[0]:
-        raise ValueError("is absolute; it must be relative to the data folder")
-    if path.split(os.sep)[0] == os.pardir:
-        raise ValueError("leaves the data folder")
-    return path
-
-
 def _check_record(record: Any, one_per_caption: bool) -> str:
     """The image's path inside the data folder; ValueError says what is wrong with the record."""
-    if not isinstance(record, dict):
-        raise ValueError(f"is {json_kind(record)}; {_EXPECTED}")
-    for field in ("image", "caption"):
-        if field not in record:
-            raise ValueError(f"has no {field!r}; {_EXPECTED}")
+    require_fields(record, ("image", "caption"), _EXPECTED)
     image, caption = record["image"], record["caption"]
-    if not isinstance(image, str):
-        raise ValueError(f"'image' is {json_kind(image)}, not a file name")
-    try:
-        path = path_inside(image)
-    except ValueError as error:
-        raise ValueError(f"image {image!r} {error}") from None
+    path = image_path(image)
 
     if one_per_caption:
         if not isinstance(caption, str):
@@ -223,10 +203,7 @@ def _check_record(record: Any, one_per_caption: bool) -> str:
     elif not caption:
         raise ValueError(f"image {image!r} has an empty caption list; each image needs at least one caption")
     for position, text in enumerate(caption if isinstance(caption, list) else [caption], start=1):
-        if not isinstance(text, str):
-            raise ValueError(f"caption {position} is {json_kind(text)}, not a string")
-        if has_half_surrogate(text):
-            raise ValueError(f"caption {position} holds half a surrogate pair, which is not text: {text!a}")
+        require_text(text, f"caption {position}")
     return path
 
 
@@ -274,14 +251,3 @@ def file_size(path: Path) -> int | None:
     except OSError:  # absent, a name too long, a folder that may not be entered
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def has_half_surrogate(text: str) -> bool:
-    """JSON can spell half a surrogate pair; it is no character, and neither tokenizers nor Parquet take it."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def json_kind(value: Any) -> str:
-    """What a JSON value is, in JSON's words."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from blipbench.data.dataset import Clip, RetrievalDataset
-from blipbench.data.karpathy import file_size, path_inside
+from blipbench.data.karpathy import file_size
+from blipbench.data.records import path_inside
 from blipbench.data.table import Row, read_rows
 from blipbench.data.text import normalise_caption
 from blipbench.data.video import FRAMES

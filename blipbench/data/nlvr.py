@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blipbench.data.karpathy import find_files, has_half_surrogate, json_kind, path_inside, read_annotation
+from blipbench.data.karpathy import find_files, read_annotation
+from blipbench.data.records import image_path, json_kind, refuse_problems, require_fields, require_text
 from blipbench.data.text import normalise_caption
 from blipbench.errors import DataError, UsageError
 
@@ -112,37 +113,20 @@ def _parse(records: Sequence[Any], annotation: Path) -> list[_Statement]:
             statements.append(_check_record(record))
         except ValueError as error:
             problems.append(f"{annotation}: record {number}: {error}")
-    if problems:
-        raise DataError(problems[0] + (f" (and {len(problems) - 1} more)" if problems[1:] else ""))
+    refuse_problems(problems)
     return statements
 
 
 def _check_record(record: Any) -> _Statement:
     """ValueError says what is wrong with the record."""
-    if not isinstance(record, dict):
-        raise ValueError(f"is {json_kind(record)}; {_EXPECTED}")
-    for field in ("sentence", "label", "images"):
-        if field not in record:
-            raise ValueError(f"has no {field!r}; {_EXPECTED}")
+    require_fields(record, ("sentence", "label", "images"), _EXPECTED)
     sentence, label, images = record["sentence"], record["label"], record["images"]
-    if not isinstance(sentence, str):
-        raise ValueError(f"'sentence' is {json_kind(sentence)}, not a string")
-    if has_half_surrogate(sentence):
-        raise ValueError(f"'sentence' holds half a surrogate pair, which is not text: {sentence!a}")
+    require_text(sentence, "'sentence'")
     if not isinstance(label, str) or label not in _LABELS:
         raise ValueError(f'\'label\' is {label!r}; it must be the string "True" or "False"')
     if not isinstance(images, list):
         raise ValueError(f"'images' is {json_kind(images)}, not a list of two file names")
     if len(images) != 2:
         raise ValueError(f"'images' holds {len(images)} file names; a sentence is about two images, left and right")
-    left, right = (_path_of(image) for image in images)
+    left, right = (image_path(image, "an image") for image in images)
     return _Statement(sentence, _LABELS[label], (images[0], images[1]), (left, right))
-
-
-def _path_of(image: Any) -> str:
-    if not isinstance(image, str):
-        raise ValueError(f"an image is {json_kind(image)}, not a file name")
-    try:
-        return path_inside(image)
-    except ValueError as error:
-        raise ValueError(f"image {image!r} {error}") from None

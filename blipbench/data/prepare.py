@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from blipbench.data.karpathy import path_inside
+from blipbench.data.records import path_inside
 from blipbench.download import fetch, hash_file
 from blipbench.errors import DataError, UsageError
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from blipbench.data.karpathy import CaptionedImage, has_half_surrogate, json_kind, path_inside
+from blipbench.data.karpathy import CaptionedImage
+from blipbench.data.records import has_half_surrogate, json_kind, path_inside
 from blipbench.errors import DataError
 
 _SUFFIXES = ".csv, .tsv, .jsonl or .json"

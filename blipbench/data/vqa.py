@@ -24,12 +24,10 @@ from blipbench.data.karpathy import (
     file_size,
     find_annotation,
     find_files,
-    has_half_surrogate,
-    json_kind,
-    path_inside,
     read_annotation,
     read_json,
 )
+from blipbench.data.records import has_half_surrogate, image_path, json_kind, refuse_problems
 from blipbench.data.text import normalise_question
 from blipbench.errors import DataError, UsageError
 
@@ -212,8 +210,7 @@ def _read_questions(path: Path) -> tuple[list[_Question], str]:
             questions.append(question)
         except ValueError as error:
             problems.append(f"{path}: record {number}: {error}")
-    if problems:
-        raise DataError(problems[0] + (f" (and {len(problems) - 1} more)" if problems[1:] else ""))
+    refuse_problems(problems)
     return questions, sha256
 
 
@@ -225,10 +222,7 @@ def _check_question(record: Any, subset: str | None) -> _Question:
         image = _text(record, "image", _QUESTIONS)
     else:
         image = f"{subset}/COCO_{subset}_{_integer(record, 'image_id', _QUESTIONS):012d}.jpg"
-    try:
-        path = path_inside(image)
-    except ValueError as error:
-        raise ValueError(f"image {image!r} {error}") from None
+    path = image_path(image)
     answers = _check_answers(record["answer"], "answer") if "answer" in record else None
     return _Question(question_id, question, image, path, answers)
 

@@ -12,14 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from blipbench.data.captions import CaptionDataset
-from blipbench.data.karpathy import (
-    CaptionedImage,
-    find_images,
-    has_half_surrogate,
-    json_kind,
-    path_inside,
-    read_annotation,
-)
+from blipbench.data.karpathy import CaptionedImage, find_images, read_annotation
+from blipbench.data.records import image_path, json_kind, refuse_problems, require_fields, require_text
 from blipbench.errors import DataError, UsageError
 
 WEB_WORDS = 30
@@ -73,32 +67,20 @@ def _parse(records: Sequence[Any], annotation: Path) -> list[CaptionedImage]:
             problems.append(f"{annotation}: record {number}: {error}")
             continue
         by_path.setdefault(found.path, CaptionedImage(found.image, found.path, [])).captions.extend(found.captions)
-    if problems:
-        raise DataError(problems[0] + (f" (and {len(problems) - 1} more)" if problems[1:] else ""))
+    refuse_problems(problems)
     return list(by_path.values())
 
 
 def _captioned_image(record: Any) -> CaptionedImage:
     """ValueError says what is wrong with the record."""
-    if not isinstance(record, dict):
-        raise ValueError(f"is {json_kind(record)}; {_EXPECTED}")
-    for field in ("image", "caption"):
-        if field not in record:
-            raise ValueError(f"has no {field!r}; {_EXPECTED}")
+    require_fields(record, ("image", "caption"), _EXPECTED)
     image, caption = record["image"], record["caption"]
-    if not isinstance(image, str):
-        raise ValueError(f"'image' is {json_kind(image)}, not a file name")
+    path = image_path(image)
     if not isinstance(caption, str | list):
         raise ValueError(f"'caption' is {json_kind(caption)}, not a string or a list of strings; {_EXPECTED}")
     captions = [caption] if isinstance(caption, str) else caption
     if not captions:
         raise ValueError(f"image {image!r} has an empty caption list; each image needs at least one caption")
     for position, text in enumerate(captions, start=1):
-        if not isinstance(text, str):
-            raise ValueError(f"caption {position} is {json_kind(text)}, not a string")
-        if has_half_surrogate(text):
-            raise ValueError(f"caption {position} holds half a surrogate pair, which is not text: {text!a}")
-    try:
-        return CaptionedImage(image, path_inside(image), captions)
-    except ValueError as error:
-        raise ValueError(f"image {image!r} {error}") from None
+        require_text(text, f"caption {position}")
+    return CaptionedImage(image, path, captions)

@@ -17,15 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from blipbench.data.karpathy import (
-    find_annotation,
-    find_files,
-    has_half_surrogate,
-    json_kind,
-    path_inside,
-    read_annotation,
-)
+from blipbench.data.karpathy import find_annotation, find_files, read_annotation
 from blipbench.data.nlvr import read_nlvr
+from blipbench.data.records import has_half_surrogate, image_path, json_kind, refuse_problems, require_fields
 from blipbench.data.text import normalise_caption, normalise_question
 from blipbench.errors import DataError
 from blipbench.training.spec import TrainSpec
@@ -106,17 +100,15 @@ def _read_records(spec: TrainSpec, root: Path, files: Sequence[Path], make: _Mak
         problems: list[str] = []
         for number, record in enumerate(records, start=1):
             try:
-                if not isinstance(record, dict):
-                    raise ValueError(f"is {json_kind(record)}; {_EXPECTED[make]}")
-                path = _image_of(record)
+                require_fields(record, (), _EXPECTED[make])
+                path = image_path(record.get("image"))
                 image = place.setdefault(path, len(place))
                 if image == len(names):
                     names.append(record["image"])
                 examples += make(spec, image, record)
             except ValueError as error:
                 problems.append(f"{file}: record {number}: {error}")
-        if problems:
-            raise DataError(problems[0] + (f" (and {len(problems) - 1} more)" if problems[1:] else ""))
+        refuse_problems(problems)
     paths, missing = find_files(root, [(name, path) for name, path in zip(names, place, strict=True)])
     if missing:
         are = "is" if len(missing) == 1 else "are"
@@ -141,17 +133,6 @@ def _read_statements(spec: TrainSpec, root: Path, files: Sequence[Path]) -> Trai
             left, right = read.pairs[pair]
             examples.append(NlvrExample(first + left, first + right, sentence, label))
     return TrainingSet(names, paths, examples, _joint_sha256(hashes))
-
-
-def _image_of(record: dict[str, Any]) -> str:
-    """The image's path inside the data folder; ValueError says what is wrong with it."""
-    image = record.get("image")
-    if not isinstance(image, str):
-        raise ValueError(f"'image' is {json_kind(image)}, not a file name")
-    try:
-        return path_inside(image)
-    except ValueError as error:
-        raise ValueError(f"image {image!r} {error}") from None
 
 
 def _caption_examples(spec: TrainSpec, image: int, record: dict[str, Any]) -> list[Example]:
