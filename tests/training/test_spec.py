@@ -25,7 +25,7 @@ def test_every_shipped_configuration_is_valid_and_its_model_fits() -> None:
         ("retrieval_coco", {"lr": 1e-5, "batch_size": 32, "epochs": 6, "queue_size": 57600, "negative_all_rank": True}),
         ("retrieval_flickr", {"lr": 1e-5, "batch_size": 32, "epochs": 6, "negative_all_rank": False}),
         ("caption_coco", {"lr": 1e-5, "batch_size": 32, "epochs": 5, "image_size": 384, "min_scale": 0.5}),
-        ("vqa", {"lr": 2e-5, "batch_size": 16, "epochs": 10, "image_size": 480}),
+        ("vqa", {"lr": 2e-5, "batch_size": 16, "epochs": 10, "image_size": 480, "drop_path": 0.1}),
         ("nlvr", {"lr": 3e-5, "batch_size": 16, "epochs": 15, "image_size": 384, "drop_path": 0.1}),
         ("pretrain", {"lr": 3e-4, "batch_size": 75, "epochs": 20, "warmup_steps": 3000, "min_scale": 0.2}),
     ],
