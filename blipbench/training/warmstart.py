@@ -4,6 +4,8 @@ In: an objective with random weights. Out: the same with the given ones. A check
 the tensors that are missing or of another shape; what may be missing is only what the task adds:
     NLVR    the head, and the merging layers; a single cross-attention starts both images'
     VQA     the decoder's cross-attention, where its checkpoint's read image tokens of another width
+Pre-training goes on from a captioner too, since it ties its encoder to its decoder: the encoder's self-attention
+starts as the decoder's, the projections and the ITM head at random.
 """
 
 import dataclasses
@@ -28,11 +30,11 @@ from blipbench.training.spec import Kind, TrainSpec
 
 _POSITIONS = "visual_encoder.pos_embed"
 
-# What a checkpoint of another task may lack.
-_MAY_START_RANDOM: dict[Kind, re.Pattern[str]] = {
-    "nlvr": re.compile(r"cls_head\.|.*\.merge_layer\."),
-    "vqa": re.compile(r"text_decoder\..*\.crossattention\.self\.(key|value)\.weight"),
-}
+# What a checkpoint of another task may lack, and starts random.
+_NOTHING = re.compile(r"(?!)")
+_NLVR_ADDS = re.compile(r"cls_head\.|.*\.merge_layer\.")
+_VQA_ADDS = re.compile(r"text_decoder\..*\.crossattention\.self\.(key|value)\.weight")
+_CAPTIONER_LACKS = re.compile(r"(vision_proj|text_proj|itm_head)\.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +73,7 @@ def _from_checkpoint(spec: TrainSpec, objective: nn.Module, config: ModelConfig,
         {name: tensor for name, tensor in file.tensors.items() if ignored_as(name) is None}
     )
     require_finite(file.path, given)
-    if spec.kind == "nlvr":
-        given = twin_state_dict(given)
+    given, may_start_random = _for_kind(spec.kind, kind, given)
     wanted = _trained(objective)
     fitted, random = {}, []
     missing: list[str] = []
@@ -82,7 +83,7 @@ def _from_checkpoint(spec: TrainSpec, objective: nn.Module, config: ModelConfig,
             tensor = _resized(tensor, config)
         if tensor is not None and tensor.shape == target.shape:
             fitted[name] = tensor
-        elif (may := _MAY_START_RANDOM.get(spec.kind)) is not None and may.match(name):
+        elif may_start_random.match(name):
             random.append(name)
         else:
             found = "missing" if tensor is None else f"{list(tensor.shape)} instead of {list(target.shape)}"
@@ -94,6 +95,19 @@ def _from_checkpoint(spec: TrainSpec, objective: nn.Module, config: ModelConfig,
         )
     _load(objective, fitted)
     return [f"--init {source}: {len(fitted)} tensors", *([f"  start random: {_listed(random)}"] if random else [])]
+
+
+def _for_kind(wanted: Kind, kind: str, given: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], re.Pattern[str]]:
+    """The weights of a checkpoint of some kind under the names of the wanted one; what of it may start random."""
+    if wanted == "nlvr":
+        return twin_state_dict(given), _NLVR_ADDS
+    if wanted == "vqa":
+        return given, _VQA_ADDS
+    if wanted == "pretrain" and kind == "caption":
+        decoder = "text_decoder.bert."
+        encoder = {name.replace(decoder, "text_encoder."): t for name, t in given.items() if name.startswith(decoder)}
+        return {**given, **encoder}, _CAPTIONER_LACKS
+    return given, _NOTHING
 
 
 def _require_same_heads(source: str, stated: Stated | None, config: ModelConfig) -> None:

@@ -62,6 +62,16 @@ def test_nlvr_starts_both_cross_attentions_from_the_one(tmp_path: Path) -> None:
     assert not {name for name in random if name.startswith("visual_encoder.blocks")}
 
 
+def test_pretraining_goes_on_from_a_captioner_whose_decoder_becomes_the_encoder_too(tmp_path: Path) -> None:
+    before, after = started(tmp_path, "pretrain", Start(init=golden("caption")))
+    given, state = load_checkpoint(golden("caption"), config=tiny_config()).state_dict, after.state_dict()
+    for name in [name for name in given if name.startswith("text_decoder.bert.")]:
+        assert torch.equal(state[name], given[name])
+        assert torch.equal(state[name.replace("text_decoder.bert.", "text_encoder.")], given[name])
+    random = {name.split(".")[0] for name in state if name not in changed(before, after)}
+    assert {"vision_proj", "text_proj", "itm_head"} <= random
+
+
 def test_positions_of_another_image_size_are_resized(tmp_path: Path) -> None:
     _, after = started(tmp_path, "caption", Start(init=golden("pretrain")), image_size=64)
     assert after.state_dict()["visual_encoder.pos_embed"].shape[1] == (64 // tiny_config().vision.patch_size) ** 2 + 1
