@@ -65,7 +65,7 @@ main.add_command(table)
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 @click.option(
     "--ckpt",
-    help="A checkpoint file, a transformers folder or hub id, or an official file's name; by default the task's own.",
+    help="A checkpoint file, a transformers folder or hub id, or the name of a bundled or official one; or the task's.",
 )
 @click.option(
     "--data", "data_dir", default="data", type=click.Path(path_type=Path), show_default=True, help="Data folder."

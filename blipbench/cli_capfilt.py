@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from blipbench.cli_interrupt import resumable
-from blipbench.cli_options import json_option, progress_of, refuse_both, stops_on_error
+from blipbench.cli_options import json_option, progress_of, prompt_option, refuse_both, stops_on_error
 from blipbench.errors import UsageError
 
 
@@ -22,6 +22,7 @@ from blipbench.errors import UsageError
     "--out", required=True, type=click.Path(path_type=Path), help="The .json file of the texts that are kept."
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N images, with all their texts.")
+@prompt_option
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.9, show_default=True)
 @click.option("--top-k", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), default=1.1, show_default=True)
@@ -61,6 +62,7 @@ def capfilt(
     images: Path | None,
     out: Path,
     limit: int | None,
+    prompt: str,
     top_p: float,
     top_k: int,
     repetition_penalty: float,
@@ -105,6 +107,7 @@ def capfilt(
         data=data,
         images=images,
         out=out,
+        prompt=prompt,
         settings=SearchSettings(
             method="nucleus",
             max_length=max_length,

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 tasks_dir_option = click.option(
     "--tasks-dir", type=click.Path(path_type=Path), help="Your own task definitions; they come before the shipped ones."
 )
+prompt_option = click.option(
+    "--prompt",
+    default="a picture of ",
+    show_default=True,
+    help="What every caption begins with, as the captioner was trained; it is not part of the caption.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of tables.")
 
 

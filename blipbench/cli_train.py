@@ -19,7 +19,9 @@ from blipbench.cli_options import refuse_both
 )
 @click.option("--init", help="First weights: a BLIP checkpoint, as `blipbench run --ckpt` takes it.")
 @click.option("--bert", type=click.Path(path_type=Path), help="First weights of the text: a transformers BERT folder.")
-@click.option("--vit", type=click.Path(path_type=Path), help="First weights of the image encoder: a timm ViT's file.")
+@click.option(
+    "--vit", type=click.Path(path_type=Path), help="First weights of the image encoder: of timm's ViT or BLIP."
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in the folder, from its last checkpoint.")
 @click.option("--fresh", is_flag=True, help="Start over, discarding what the run's folder holds.")
 @click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from blipbench.cli_options import prompt_option
+
 if TYPE_CHECKING:
     from blipbench.device import Runtime
     from blipbench.models.checkpoint import Checkpoint
@@ -17,7 +19,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 picture_argument = click.argument("picture", metavar="IMG", type=click.Path(path_type=Path))
 _MODEL_OPTIONS = (
     click.option(
-        "--ckpt", required=True, help="A checkpoint file, a transformers folder or hub id, or an official file's name."
+        "--ckpt",
+        required=True,
+        help="A checkpoint file, a transformers folder or hub id, or the name of a bundled or official one.",
     ),
     click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one."),
     click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), default="fp32", show_default=True),
@@ -48,9 +52,16 @@ def _load(ckpt: str, device: str | None, precision: str, model: str | None) -> "
 
 @click.command()
 @click.argument("pictures", nargs=-1, required=True, metavar="IMG...", type=click.Path(path_type=Path))
+@prompt_option
 @model_options
 def caption(
-    pictures: tuple[Path, ...], ckpt: str, device: str | None, precision: str, model: str | None, as_json: bool
+    pictures: tuple[Path, ...],
+    prompt: str,
+    ckpt: str,
+    device: str | None,
+    precision: str,
+    model: str | None,
+    as_json: bool,
 ) -> None:
     """A caption of each picture, by the settings of the COCO benchmark."""
     from blipbench.pictures import caption_pictures
@@ -58,7 +69,7 @@ def caption(
 
     checkpoint, runtime = _load(ckpt, device, precision, model)
     with stage_progress("caption", "pictures", len(pictures)) as advance:
-        captions = caption_pictures(pictures, checkpoint, runtime, advance)
+        captions = caption_pictures(pictures, checkpoint, runtime, advance, prompt)
     found = [{"image": str(picture), "caption": text} for picture, text in zip(pictures, captions, strict=True)]
     if as_json:
         click.echo(json.dumps(found))

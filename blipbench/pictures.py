@@ -47,9 +47,13 @@ class Match:
 
 
 def caption_pictures(
-    pictures: Sequence[Path], checkpoint: Checkpoint, runtime: Runtime, advance: Callable[[int], None]
+    pictures: Sequence[Path],
+    checkpoint: Checkpoint,
+    runtime: Runtime,
+    advance: Callable[[int], None],
+    prompt: str = PROMPT,
 ) -> list[str]:
-    """A caption of each picture, by beam search; `advance(n)` is called when n more have one.
+    """A caption of each picture, without the prompt, by beam search; `advance(n)` is called when n more have one.
 
     Raises DataError where a picture cannot be read, UsageError where the checkpoint is no captioner.
     """
@@ -60,13 +64,13 @@ def caption_pictures(
     model.eval().requires_grad_(False).to(runtime.device, runtime.dtype)
     vision = FastImageEncoder(model.visual_encoder, config.vision, runtime)
     decoder = FastDecoder(model.text_decoder, tokenizer.sep_id, runtime)
-    (prompt,) = tokenizer.encode([PROMPT], config.text.max_positions)
-    prompt_ids = [tokenizer.dec_id, *prompt[1:-1]]
+    (words,) = tokenizer.encode([prompt], config.text.max_positions)
+    prompt_ids = [tokenizer.dec_id, *words[1:-1]]
     captions: list[str] = []
     for start in range(0, len(pixels), vision.batch):
         tokens = vision.encode(torch.stack(pixels[start : start + vision.batch]))  # [n, T, width]
         written = generate(decoder, tokens, None, prompt_ids, CAPTION)
-        captions += [tokenizer.decode(ids)[len(PROMPT) :] for ids in written]
+        captions += [tokenizer.decode(ids)[len(prompt) :] for ids in written]
         advance(len(written))
     return captions
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from blipbench.paths import data_file
+from blipbench.paths import bundled_checkpoints, data_file
 
 Kind = Literal["retrieval", "itm", "pretrain", "caption", "vqa", "nlvr", "features"]
 
@@ -64,5 +64,6 @@ def find_entry(name: str) -> CatalogEntry | None:
 
 
 def nearest_names(name: str) -> list[str]:
-    """The official file names that a mistyped one may have meant, best first."""
-    return difflib.get_close_matches(name, [entry.file for entry in load_catalog()], n=3, cutoff=0.7)
+    """The names of official files and bundled checkpoints that a mistyped one may have meant, best first."""
+    names = [*(entry.file for entry in load_catalog()), *bundled_checkpoints()]
+    return difflib.get_close_matches(name, names, n=3, cutoff=0.7)

@@ -53,7 +53,8 @@ def load_checkpoint(
     configs: Sequence[ModelConfig] = (),
     progress: Progress | None = None,
 ) -> Checkpoint:
-    """Read a checkpoint from a .pth, a .safetensors, a transformers folder, a hub id or an official file's name.
+    """Read a checkpoint from a .pth, a .safetensors, a transformers folder, a hub id or a bundled or official
+    file's name.
 
     Sizes are read off its tensors. Head counts cannot be: they come from `config`, else from what the file states, else
     from the one of `configs` with its widths and depths, else from 64-wide heads. `progress` reports a download.

@@ -1,7 +1,8 @@
 """Reading tensors from wherever a checkpoint lies, safely and without changing them.
 
-In: a .pth, a .safetensors, a transformers folder, a hub id or the name of an official file. Out: a `TensorFile`:
-tensors under official names, exactly as stored, with the hash of the files they came from. Nothing in a file is run.
+In: a .pth, a .safetensors, a transformers folder, a hub id, or the name of a bundled or an official file. Out: a
+`TensorFile`: tensors under official names, exactly as stored, with the hash of the files they came from. Nothing in a
+file is run.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from blipbench.models.catalog import find_entry, nearest_names
 from blipbench.models.config import ModelConfig
 from blipbench.models.layouts import is_transformers, to_official
 from blipbench.models.sizes import Stated, stated_by
+from blipbench.paths import bundled_checkpoints
 
 Layout = Literal["official", "safetensors", "transformers"]
 
@@ -58,13 +60,16 @@ class TensorFile:
 
 
 def locate(source: str, progress: Progress | None = None) -> Path:
-    """The file or folder that `source` means: a path, else the name of an official file, else a hub id.
+    """The file or folder that `source` means: a path, else the name of a bundled checkpoint or an official file, else a
+    hub id.
 
     Official files and hub checkpoints are downloaded once, into their caches. Raises CheckpointError.
     """
     path = Path(source).expanduser()
     if path.exists():
         return path
+    if (bundled := bundled_checkpoints().get(source)) is not None:
+        return bundled
     if (entry := find_entry(source)) is not None:
         try:
             return fetch(entry.url, cache_dir() / "checkpoints" / entry.file, progress=progress)
@@ -73,7 +78,11 @@ def locate(source: str, progress: Progress | None = None) -> Path:
     if _HUB_ID.fullmatch(source) and path.suffix not in (".pth", ".pt", ".bin", ".safetensors"):
         return _from_hub(source)
     near = nearest_names(path.name)
-    hint = f"; did you mean {' or '.join(near)}?" if near else "; give a path, an official file's name or a hub id"
+    hint = (
+        f"; did you mean {' or '.join(near)}?"
+        if near
+        else "; give a path, the name of a bundled or official file, or a hub id"
+    )
     raise CheckpointError(f"{source}: there is no such checkpoint file{hint}")
 
 

@@ -31,7 +31,6 @@ from blipbench.protocols.base import Sample, Samples, Stage, Unit
 from blipbench.protocols.captioning import CaptionImages
 from blipbench.training.capfilt_result import JudgedImage, JudgedText
 
-PROMPT = "a picture of "
 MAX_TOKENS = 35  # of a text that the filter reads, as in retrieval, which it was finetuned for
 
 FILTER_ROWS = pa.schema(
@@ -53,15 +52,16 @@ def build_stages(
     matching: MatchingEncoder | None,
     settings: SearchSettings,
     *,
+    prompt: str,
     seed: int,
     workers: int,
 ) -> list[Stage]:
-    """`seed` is that of the sampling, from which every image has one of its own. Raises UsageError where the lengths
-    do not fit the captioner."""
+    """`prompt` begins every synthetic caption, and is cut off it; `seed` is that of the sampling, from which every
+    image has one of its own. Raises UsageError where the lengths do not fit the captioner."""
     stages: list[Stage] = []
     if captioner is not None:
-        captioner.check(PROMPT, settings)
-        stages.append(CaptionImages(captioner, dataset, PROMPT, settings, seed, workers))
+        captioner.check(prompt, settings)
+        stages.append(CaptionImages(captioner, dataset, prompt, settings, seed, workers))
     if matching is not None:
         stages.append(FilterTexts(matching, dataset, workers))
     return stages

@@ -28,7 +28,7 @@ from blipbench.reporting.capfilt import choose_examples, render_report
 from blipbench.reporting.progress import CountedProgress
 from blipbench.results import DataRecord, FailureRecord, StageRecord, describe_environment, now
 from blipbench.run import workers_per_rank
-from blipbench.training.capfilt import MAX_TOKENS, PROMPT, build_stages, judge
+from blipbench.training.capfilt import MAX_TOKENS, build_stages, judge
 from blipbench.training.capfilt_result import CapfiltResult, JudgedImage, ModelFile, count
 
 
@@ -49,6 +49,7 @@ class CapfiltOptions:
     data: Path
     images: Path | None
     out: Path
+    prompt: str
     settings: SearchSettings
     limit: int | None = None
     device: str | None = None
@@ -73,7 +74,13 @@ def run_capfilt(options: CapfiltOptions, ranks: Ranks, progress: Progress) -> Ca
         models = _load_models(options, runtime, ranks)
         workers = workers_per_rank(options.workers, ranks.world_size)
         stages = build_stages(
-            dataset, models.captioner, models.filter, options.settings, seed=options.seed, workers=workers
+            dataset,
+            models.captioner,
+            models.filter,
+            options.settings,
+            prompt=options.prompt,
+            seed=options.seed,
+            workers=workers,
         )
         if ranks.is_main:
             folder.begin(_fingerprint(options, dataset, models), resume=options.resume, fresh=options.fresh)
@@ -141,7 +148,7 @@ def _file_of(checkpoint: Checkpoint) -> ModelFile:
 def _settings(options: CapfiltOptions) -> dict[str, Any]:
     """What the models were asked: the sampling where there was a captioner, the reading where there was a filter."""
     sampling = {
-        "prompt": PROMPT,
+        "prompt": options.prompt,
         "top_p": options.settings.top_p,
         "top_k": options.settings.top_k,
         "repetition_penalty": options.settings.repetition_penalty,

@@ -157,7 +157,7 @@ def _bert_name(name: str) -> str:
 
 
 def _from_vit(objective: nn.Module, config: ModelConfig, file: Path) -> list[str]:
-    """A timm VisionTransformer's state dict, whose names are the image encoder's."""
+    """A timm VisionTransformer's state dict, whose names are the image encoder's, or a BLIP checkpoint with one."""
     if not file.is_file():
         raise CheckpointError(f"--vit {file}: there is no such file")
     vit = read_tensors(file).tensors
@@ -166,7 +166,7 @@ def _from_vit(objective: nn.Module, config: ModelConfig, file: Path) -> list[str
     for name, target in _trained(objective).items():
         if not name.startswith("visual_encoder."):
             continue
-        tensor = vit.get(name.removeprefix("visual_encoder."))
+        tensor = vit.get(name, vit.get(name.removeprefix("visual_encoder.")))
         if tensor is not None and name == _POSITIONS:
             tensor = _resized(tensor, config)
         if tensor is None or tensor.shape != target.shape:

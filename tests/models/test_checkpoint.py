@@ -326,7 +326,7 @@ def test_nan_weights_are_refused_naming_the_first_tensor(tmp_path: Path) -> None
     ("source", "complaint"),
     [
         ("model_base_retreival_coco.pth", "no such checkpoint file; did you mean model_base_retrieval_coco.pth"),
-        ("nowhere/my.pth", "no such checkpoint file; give a path, an official file's name or a hub id"),
+        ("nowhere/my.pth", "no such checkpoint file; give a path, the name of a bundled or official file, or a hub id"),
     ],
 )
 def test_a_source_that_is_nowhere_is_refused(source: str, complaint: str) -> None:

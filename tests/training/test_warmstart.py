@@ -150,6 +150,14 @@ def test_pretraining_starts_from_bert_and_a_vit(tmp_path: Path) -> None:
     assert torch.equal(state[f"visual_encoder.{block}"], vit.state_dict()[block])
 
 
+def test_the_image_encoder_of_a_blip_checkpoint_may_be_taken_alone(tmp_path: Path) -> None:
+    before, after = started(tmp_path, "pretrain", Start(vit=Path(golden("caption"))))
+    given = load_checkpoint(golden("caption"), config=tiny_config()).state_dict
+    taken = changed(before, after)
+    assert {name.split(".")[0] for name in taken} == {"visual_encoder", "visual_encoder_m"}
+    assert all(torch.equal(after.state_dict()[name], given[name]) for name in taken if "_m." not in name)
+
+
 def test_a_bert_of_another_size_and_a_vit_that_is_none_are_refused(tmp_path: Path) -> None:
     width = tiny_config().text.width
     bert = bert_folder(tmp_path / "bert", hidden_size=2 * width)

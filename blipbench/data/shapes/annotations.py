@@ -32,6 +32,7 @@ from blipbench.data.shapes.web import web_caption
 Files = dict[str, Any]
 
 QUESTIONS = {"train": 5, "val": 2, "test": 2}  # an image
+SENTENCES = {"train": 5, "val": 1, "test": 1}  # an image
 NLVR_NAMES = {"train": "train", "val": "dev", "test": "test"}
 VQA_SUBSETS = {"val": "val2014", "test": "test2015"}  # training needs no types of answers
 CAPTION_RNG, QUESTION_RNG, STATEMENT_RNG = 1, 2, 3  # purposes of `scene_rng`; 0 is the scene itself
@@ -116,8 +117,7 @@ def _vqa(scenes: Sequence[Scene], split: str, seed: int) -> Files:
 
 
 def _nlvr(scenes: Sequence[Scene], split: str, seed: int) -> Files:
-    """As many sentences as there are images."""
-    claims = make_claims(scenes, scene_rng(seed, split, 0, STATEMENT_RNG), len(scenes))
+    claims = make_claims(scenes, scene_rng(seed, split, 0, STATEMENT_RNG), SENTENCES[split] * len(scenes))
     return {
         f"nlvr_{NLVR_NAMES[split]}.json": [
             {

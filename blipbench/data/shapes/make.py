@@ -26,7 +26,7 @@ from blipbench.data.shapes.vocabulary import shapes_vocabulary
 from blipbench.errors import DataError, UsageError
 
 GENERATOR = "blipbench shapes"
-VERSION = 2  # raised whenever the same seed would give other files
+VERSION = 3  # raised whenever the same seed would give other files
 MANIFEST = "shapes.json"
 
 
