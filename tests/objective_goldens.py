@@ -60,6 +60,7 @@ def pair_batch(golden: Golden, told: Any, length: int | None = None) -> PairBatc
 def vqa_batch(golden: Golden, told: Any) -> VqaBatch:
     return VqaBatch(
         golden.tensors("images")["image"][told["loss_images"]],
+        torch.arange(len(told["loss_images"])),
         *texts(told["loss_questions"]),
         *texts(told["loss_answers"]),
         torch.tensor(told["loss_n"]),

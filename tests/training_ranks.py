@@ -41,9 +41,11 @@ def half(batch: Batch, rank: int) -> Batch:
         return type(batch)(*(tensor[own] for tensor in batch))
     ends = batch.answers_per_question.cumsum(0)
     answers = slice(0 if rank == 0 else int(ends[n - 1]), int(ends[own][-1]))
-    questions = (batch.images[own], batch.question_ids[own], batch.question_mask[own])
     return VqaBatch(
-        *questions,
+        batch.images[own],
+        torch.arange(n),
+        batch.question_ids[own],
+        batch.question_mask[own],
         batch.answer_ids[answers],
         batch.answer_mask[answers],
         batch.answers_per_question[own],

@@ -19,9 +19,10 @@ class PairBatch(NamedTuple):
 
 
 class VqaBatch(NamedTuple):
-    """Question i has image i and the next `answers_per_question[i]` of the answers."""
+    """Question i is about image `image_of[i]` and has the next `answers_per_question[i]` of the answers."""
 
-    images: Tensor  # [n, 3, S, S]
+    images: Tensor  # [m, 3, S, S], m at most n
+    image_of: Tensor  # [n] int64
     question_ids: Tensor  # [n, L]
     question_mask: Tensor  # [n, L]
     answer_ids: Tensor  # [a, L'], all questions' answers one after another

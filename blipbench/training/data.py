@@ -54,6 +54,9 @@ def epoch_rows(spec: TrainSpec, data: TrainingSet, epoch: int, rank: int, world_
     """The examples of each of a rank's batches of the epoch, in order; what does not fill a batch is dropped."""
     generator = torch.Generator().manual_seed(example_seed(spec.seed, epoch, -1))
     order = torch.randperm(len(data.examples), generator=generator)
+    if spec.by_image:
+        images = torch.tensor(data.images_of(order.tolist()))
+        order = order[torch.randperm(len(data.paths), generator=generator)[images].argsort(stable=True)]
     if spec.neighbours > 1:
         order = order[_together(data.images_of(order.tolist()), spec.neighbours, generator)]
     batch = spec.batch_size * world_size
@@ -115,8 +118,13 @@ class BatchMaker:
     def _vqa(self, examples: Sequence[VqaExample], seeds: Sequence[int]) -> VqaBatch:
         questions, question_mask = self._tokens([example.question for example in examples])
         answers, answer_mask = self._tokens([answer for example in examples for answer in example.answers])
+        shown, image_of = [example.image for example in examples], list(range(len(examples)))
+        if self.spec.augment == "none":  # else each question has a view of its own
+            first = {image: place for place, image in enumerate(dict.fromkeys(shown))}
+            shown, image_of = list(first), [first[image] for image in shown]
         return VqaBatch(
-            images=self._images([example.image for example in examples], seeds),
+            images=self._images(shown, seeds[: len(shown)]),
+            image_of=torch.tensor(image_of),
             question_ids=questions,
             question_mask=question_mask,
             answer_ids=answers,

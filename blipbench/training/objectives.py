@@ -194,7 +194,7 @@ class VqaObjective(nn.Module):
         self.text_decoder = text_decoder(config, config.text.width, gradient_checkpointing)
 
     def forward(self, batch: VqaBatch, alpha: float) -> Losses:
-        image_embeds = self.visual_encoder(batch.images)  # [n, T, width]
+        image_embeds = self.visual_encoder(batch.images)[batch.image_of]  # [n, T, width]
         states = self.text_encoder(with_first(batch.question_ids, self.enc_id), batch.question_mask, image_embeds)
         owner = owners(batch.answers_per_question)
         losses = answer_losses(
@@ -205,7 +205,7 @@ class VqaObjective(nn.Module):
             states[owner],  # [a, L, width]
             batch.question_mask[owner],
         )
-        return {"vqa": (batch.weights * losses).sum() / len(batch.images)}
+        return {"vqa": (batch.weights * losses).sum() / len(batch.question_ids)}
 
 
 class NlvrObjective(nn.Module):

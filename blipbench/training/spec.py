@@ -83,7 +83,8 @@ class TrainSpec(_Part):
     those of `image_size` (pixels) and `vocab` (a file in the data folder; null is bert-base-uncased's).
     Learning rate: see `schedule.py`. `alpha` rises from 0 over the first `alpha_epochs`.
     `neighbours` consecutive images of the annotation stay together in a batch (1: none, as in the reference), for data
-    whose neighbours are each other's hard negatives.
+    whose neighbours are each other's hard negatives. `by_image` keeps all questions of an image together, which a batch
+    then encodes once.
     `cache_pixels` keeps every decoded image in memory, which only `augment: none` allows.
     Checkpoints are written at the end of every epoch, and every `checkpoint_every` steps in between.
     """
@@ -103,6 +104,7 @@ class TrainSpec(_Part):
     max_steps: PositiveInt | None = None
     batch_size: PositiveInt
     neighbours: PositiveInt = 1
+    by_image: bool = False
     accumulate: PositiveInt = 1
     schedule: Schedule = "cosine_per_epoch"
     lr: PositiveFloat
@@ -153,6 +155,14 @@ class TrainSpec(_Part):
     def _neighbours_where_an_example_has_one_image(self) -> "TrainSpec":
         if self.neighbours > 1 and self.kind == "nlvr":
             raise ValueError("neighbours: an example of kind 'nlvr' has two images; leave it at 1")
+        return self
+
+    @model_validator(mode="after")
+    def _by_image_where_its_encoding_is_shared(self) -> "TrainSpec":
+        if self.by_image and self.kind != "vqa":
+            raise ValueError("by_image: only questions (kind vqa) share their image's encoding; leave it out")
+        if self.by_image and self.neighbours > 1:
+            raise ValueError("by_image: neighbours orders the examples otherwise; choose one of the two")
         return self
 
     @model_validator(mode="after")

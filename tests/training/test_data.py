@@ -1,5 +1,6 @@
 """Which examples a step sees, and what batch they make."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,26 @@ def test_an_epoch_of_neighbours_is_a_permutation_too(tmp_path: Path) -> None:
     epochs = [epoch_rows(run, data, epoch, rank=0, world_size=1) for epoch in (0, 1)]
     assert all(sorted(row for batch in batches for row in batch) == list(range(60)) for batches in epochs)
     assert epochs[0] != epochs[1]
+
+
+def test_by_image_all_questions_of_an_image_follow_one_another(tmp_path: Path, world: Path) -> None:
+    run = spec(tmp_path, "vqa", by_image=True)
+    data = read_training_set(run, world)
+    epochs = [[row for rows in epoch_rows(run, data, epoch, rank=0, world_size=1) for row in rows] for epoch in (0, 1)]
+    for order in epochs:
+        images = data.images_of(order)
+        assert len(list(itertools.groupby(images))) == len(set(images))
+    assert len(set(epochs[0])) == len(epochs[0]) and epochs[0] != epochs[1]
+
+
+def test_an_image_that_several_questions_share_is_in_a_batch_once(tmp_path: Path, world: Path) -> None:
+    run = spec(tmp_path, "vqa", by_image=True)
+    data = read_training_set(run, world)
+    make, rows = maker(run, world, data), epoch_rows(run, data, 0, 0, 1)[0]
+    batch = make(0, rows)
+    assert isinstance(batch, VqaBatch) and len(batch.images) < len(batch.question_ids) == len(rows)
+    each = [make(0, [row]).images[0] for row in rows]
+    assert torch.equal(batch.images[batch.image_of], torch.stack(each))
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:

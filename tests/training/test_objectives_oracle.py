@@ -96,9 +96,9 @@ def test_vqa(tmp_path: Path) -> None:
     expected = (weights * losses).sum() / 3
     expected.backward()
 
-    loss = objective(VqaBatch(images, questions, question_mask, answers, answer_mask, counts, weights), alpha=0.0)[
-        "vqa"
-    ]
+    own = torch.arange(3)
+    batch = VqaBatch(images, own, questions, question_mask, answers, answer_mask, counts, weights)
+    loss = objective(batch, alpha=0.0)["vqa"]
     loss.backward()
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-12)
     assert_same_gradients(objective, oracle, "vqa")
