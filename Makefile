@@ -16,12 +16,12 @@ SEEDS ?= 0 1 2
 BIN := .venv/bin
 BLIPBENCH := $(BIN)/blipbench
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 -m blipbench train
-TRAIN_ALONE := OMP_NUM_THREADS=1 $(BLIPBENCH) train
+ALONE := OMP_NUM_THREADS=1 $(BLIPBENCH) train
 WORLD := $(DEMO)/world
 BUNDLED := blipbench/bundled
 TASKS := retrieval_shapes caption_shapes nocaps_shapes vqa_shapes nlvr_shapes video_shapes
 
-.PHONY: demo test bench lint train-shapes vqa-shapes nlvr-shapes world capfilt-ablation clean
+.PHONY: demo test bench lint train-shapes vqa-shapes nlvr-shapes joint-shapes world capfilt-ablation clean
 
 demo: .venv/.installed
 	$(BLIPBENCH) data make shapes --out $(DEMO)/shapes --images $(IMAGES) --seed 0
@@ -47,12 +47,13 @@ world: .venv/.installed
 train-shapes: world
 	$(TRAIN) caption_shapes --data $(WORLD) --out $(TRAINED) --fresh
 	$(TRAIN) pretrain_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/caption_shapes/last.safetensors
-	$(BLIPBENCH) ckpt slim $(TRAINED)/pretrain_shapes/last.safetensors $(BUNDLED)/shapes_base.safetensors
-	$(MAKE) --no-print-directory -j2 vqa-shapes nlvr-shapes
+	$(MAKE) --no-print-directory -j2 vqa-shapes nlvr-shapes joint-shapes
+	$(BLIPBENCH) ckpt slim $(TRAINED)/joint_shapes/last.safetensors $(BUNDLED)/shapes_base.safetensors
+	$(BLIPBENCH) ckpt slim $(TRAINED)/vqa_shapes/last.safetensors $(BUNDLED)/shapes_vqa.safetensors
+	$(BLIPBENCH) ckpt slim $(TRAINED)/nlvr_shapes/last.safetensors $(BUNDLED)/shapes_nlvr.safetensors
 
-vqa-shapes nlvr-shapes: %-shapes:
-	$(TRAIN_ALONE) $*_shapes --data $(WORLD) --out $(TRAINED) --fresh --init shapes_base
-	$(BLIPBENCH) ckpt slim $(TRAINED)/$*_shapes/last.safetensors $(BUNDLED)/shapes_$*.safetensors
+vqa-shapes nlvr-shapes joint-shapes: %-shapes:
+	$(ALONE) $*_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/pretrain_shapes/last.safetensors
 
 capfilt-ablation: world
 	$(BIN)/python experiments/capfilt_shapes.py --data $(WORLD) --work $(DEMO)/capfilt --seeds $(SEEDS) \

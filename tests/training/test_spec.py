@@ -14,7 +14,7 @@ from blipbench.training.spec import list_train_specs, load_train_spec, resolve_s
 def test_every_shipped_configuration_is_valid_and_its_model_fits() -> None:
     specs = {run.name: run for run in list_train_specs()}
     assert {run.kind for run in specs.values()} == {"pretrain", "retrieval", "caption", "vqa", "nlvr"}
-    assert {name for name in specs if name.endswith("_shapes")} == {f"{s.kind}_shapes" for s in specs.values()}
+    assert {f"{s.kind}_shapes" for s in specs.values()} <= specs.keys()
     for run in specs.values():
         assert resolve_sizes(run, 30524).vision.image_size == run.image_size
 

@@ -1,0 +1,151 @@
+"""One training step of BLIP at base size on random pictures and words, and transformers' forward and backward passes of
+the same parts: what test_training.py times on a CPU and gpu_training.py on a GPU.
+
+transformers has both encoders, the ITM head and the captioner, but neither momentum encoders and queues nor hard
+negatives or an optimizer step; its pass gets its negatives given, and does without the rest.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import BlipConfig, BlipForConditionalGeneration, BlipForImageTextRetrieval
+
+from blipbench.config import load_model_config
+from blipbench.models.config import ModelConfig
+from blipbench.training.batches import PairBatch
+from blipbench.training.build import regularised
+from blipbench.training.objectives import PretrainObjective, RetrievalObjective
+
+Kind = Literal["pretrain", "retrieval"]
+IMAGE_SIZE: dict[Kind, int] = {"pretrain": 224, "retrieval": 384}  # pixels, the reference's
+LENGTHS = (9, 11, 12, 13, 13, 14, 12, 16)  # tokens of a caption, [CLS] and [SEP] counted: COCO's mean is 12.5
+DEC, ENC, PAD = 30522, 30523, 0
+ALPHA = 0.4
+
+Step = Callable[[], Tensor]  # its loss
+
+
+def base_config(kind: Kind) -> ModelConfig:
+    config = load_model_config("base")
+    vision = config.vision.model_copy(update={"image_size": IMAGE_SIZE[kind]})
+    return regularised(config.model_copy(update={"vision": vision}), dropout=0.1, drop_path=0.0)
+
+
+def random_batch(kind: Kind, n: int, device: torch.device) -> PairBatch:
+    generator = torch.Generator().manual_seed(0)
+    size = IMAGE_SIZE[kind]
+    lengths = torch.tensor([LENGTHS[i % len(LENGTHS)] for i in range(n)])
+    mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+    ids = torch.randint(1000, 30000, mask.shape, generator=generator) * mask
+    batch = PairBatch(torch.randn(n, 3, size, size, generator=generator), ids, mask, torch.arange(n))
+    return PairBatch(*(tensor.to(device) for tensor in batch))
+
+
+def our_step(
+    kind: Kind,
+    batch: PairBatch,
+    precision: Literal["fp32", "bf16"],
+    *,
+    gradient_checkpointing: bool = False,
+    compiled: bool = False,
+) -> Step:
+    """Forward, backward and AdamW, as the trainer takes them."""
+    device, n = batch.images.device, len(batch.images)
+    torch.manual_seed(0)
+    objective: nn.Module
+    if kind == "pretrain":
+        objective = PretrainObjective(
+            base_config(kind),
+            enc_id=ENC,
+            dec_id=DEC,
+            queue_size=64 * n,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+    else:
+        objective = RetrievalObjective(
+            base_config(kind), enc_id=ENC, queue_size=64 * n, gradient_checkpointing=gradient_checkpointing
+        )
+    objective.to(device).train()
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.05, fused=True)
+    forward = torch.compile(objective) if compiled else objective
+
+    def step() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            losses = forward(batch, ALPHA)
+        loss: Tensor = torch.stack(list(losses.values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def transformers_pass(kind: Kind, batch: PairBatch, precision: Literal["fp32", "bf16"]) -> Step:
+    """Forward and backward of both encoders, of ITM over three times the pairs and, in pre-training, of LM."""
+    device, n = batch.images.device, len(batch.images)
+    config = BlipConfig()
+    config.vision_config.image_size = IMAGE_SIZE[kind]
+    matching = BlipForImageTextRetrieval(config).to(device).train()
+    captioner = BlipForConditionalGeneration(config).to(device).train() if kind == "pretrain" else None
+    if captioner is not None:  # one image encoder, whose tokens all three losses read
+        captioner.vision_model = matching.vision_model
+    own = torch.arange(n, device=device)
+    negative = own.roll(1)
+    images, texts = torch.cat([own, negative, own]), torch.cat([own, own, negative])
+    labels = (torch.arange(3 * n, device=device) < n).long()
+
+    def forward() -> Tensor:
+        tokens = matching.vision_model(batch.images)[0]  # [n, T, width]
+        states = matching.text_encoder(batch.input_ids, attention_mask=batch.attention_mask)[0]
+        image_feats = nn.functional.normalize(matching.vision_proj(tokens[:, 0]), dim=-1)
+        text_feats = nn.functional.normalize(matching.text_proj(states[:, 0]), dim=-1)
+        logits = image_feats @ text_feats.t() / 0.07
+        itc = (nn.functional.cross_entropy(logits, own) + nn.functional.cross_entropy(logits.t(), own)) / 2
+        matched = matching.text_encoder(
+            batch.input_ids[texts],
+            attention_mask=batch.attention_mask[texts],
+            encoder_hidden_states=tokens[images],
+        )[0]
+        loss: Tensor = itc + nn.functional.cross_entropy(matching.itm_head(matched[:, 0]), labels)
+        if captioner is not None:
+            targets = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
+            loss = (
+                loss
+                + captioner.text_decoder(
+                    input_ids=batch.input_ids,
+                    attention_mask=batch.attention_mask,
+                    encoder_hidden_states=tokens,
+                    labels=targets,
+                )[0].mean()
+            )
+        return loss
+
+    def step() -> Tensor:
+        for model in (matching, captioner):
+            if model is not None:
+                model.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = forward()
+        loss.backward()
+        return loss.detach()
+
+    return step
+
+
+def seconds_of(step: Step, device: torch.device, rounds: int) -> float:
+    """The median of several, after one to warm up. Raises AssertionError for a loss that is not finite."""
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        loss = step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+        assert loss.isfinite()
+    return statistics.median(times[1:])
