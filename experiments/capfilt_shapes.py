@@ -19,7 +19,6 @@ import argparse
 import concurrent.futures
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -75,7 +74,7 @@ def blipbench(done: Path, *arguments: str | Path) -> None:
 def train(experiment: Experiment, seed: int, name: str, config: str, *more: str | Path) -> None:
     folder = experiment.folder(seed, name)
     common = ("--data", experiment.data, "--out", folder, "--seed", str(seed), "--fresh")
-    blipbench(folder / f"{config}.log", "train", config, *common, "--set", "epochs=1000", *more)
+    blipbench(folder / f"train_{config}.log", "train", config, *common, "--set", "epochs=1000", *more)
 
 
 def pretrain(experiment: Experiment, seed: int, variant: str) -> None:
@@ -109,7 +108,7 @@ def measure(experiment: Experiment, seed: int, variant: str) -> None:
     checkpoint = experiment.checkpoint(seed, variant, "pretrain_shapes")
     common = ("--ckpt", checkpoint, "--data", experiment.data, "--out", folder / "runs", "--fresh")
     for task in METRICS:
-        blipbench(folder / f"{task}.log", "run", task, *common)
+        blipbench(folder / f"run_{task}.log", "run", task, *common)
 
 
 def figures(experiment: Experiment, seed: int, variant: str) -> dict[str, float]:
@@ -136,7 +135,7 @@ def counts(experiment: Experiment, seed: int) -> str:
     )
 
 
-def page(experiment: Experiment, seeds: Sequence[int], minutes: float) -> str:
+def page(experiment: Experiment, seeds: Sequence[int]) -> str:
     """The Markdown page."""
     names = [name for names in METRICS.values() for name in names]
     lines = [
@@ -161,8 +160,7 @@ def page(experiment: Experiment, seeds: Sequence[int], minutes: float) -> str:
             row = figures(experiment, seed, variant)
             lines.append("| " + " | ".join([str(seed), variant, *(f"{row[name]:.2f}" for name in names)]) + " |")
     lines += ["", *(f"- Seed {seed}: {counts(experiment, seed)}." for seed in seeds)]
-    lines += ["", f"{minutes:.0f} minutes, two runs at a time of one thread each, float32, {platform.machine()}.", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 def spread(values: Sequence[float]) -> str:
@@ -193,8 +191,9 @@ def main() -> None:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    given.out.write_text(page(experiment, given.seeds, (time.monotonic() - started) / 60))
+    given.out.write_text(page(experiment, given.seeds))
     print(given.out.read_text())
+    print(f"{given.out}: {(time.monotonic() - started) / 60:.0f} minutes", file=sys.stderr)
 
 
 if __name__ == "__main__":
