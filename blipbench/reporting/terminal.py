@@ -108,7 +108,7 @@ def interval_text(metric: MetricValue) -> str:
 def _caption(result: Result) -> Iterator[str]:
     model = result.model
     yield f"checkpoint {model.file} (sha256 {model.sha256[:12]}), {model.parameters / 1e6:,.1f} M parameters"
-    settings = ", ".join(f"{key} {value}" for key, value in result.task.settings.items())
+    settings = ", ".join(f"{key} {'none' if value == '' else value}" for key, value in result.task.settings.items())
     data = result.data
     counts = ", ".join(f"{count:,} {what}" for what, count in data.counts.items())
     whole = f", limited to {_images(result):,} of {data.limited_from:,}" if data.limited_from is not None else ""
