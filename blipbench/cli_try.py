@@ -69,7 +69,7 @@ def caption(
 
     checkpoint, runtime = _load(ckpt, device, precision, model)
     with stage_progress("caption", "pictures", len(pictures)) as advance:
-        captions = caption_pictures(pictures, checkpoint, runtime, advance, prompt)
+        captions = caption_pictures(pictures, checkpoint, runtime, prompt, advance)
     found = [{"image": str(picture), "caption": text} for picture, text in zip(pictures, captions, strict=True)]
     if as_json:
         click.echo(json.dumps(found))

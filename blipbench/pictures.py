@@ -26,7 +26,6 @@ from blipbench.models.checkpoint import Checkpoint, load_weights
 from blipbench.models.tokenizer import load_tokenizer
 
 # As in the reference's evaluations of COCO captions, of VQA in its 'generate' mode, and of retrieval.
-PROMPT = "a picture of "
 CAPTION = SearchSettings(num_beams=3, max_length=20, min_length=5)
 ANSWER = SearchSettings(num_beams=3, max_length=10, min_length=1)
 QUESTION_WORDS, TEXT_WORDS, MAX_TOKENS = 50, 30, 35
@@ -50,8 +49,8 @@ def caption_pictures(
     pictures: Sequence[Path],
     checkpoint: Checkpoint,
     runtime: Runtime,
+    prompt: str,
     advance: Callable[[int], None],
-    prompt: str = PROMPT,
 ) -> list[str]:
     """A caption of each picture, without the prompt, by beam search; `advance(n)` is called when n more have one.
 

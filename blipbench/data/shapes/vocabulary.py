@@ -10,7 +10,7 @@ from blipbench.data.shapes import captions, clips, questions, scene, statements,
 from blipbench.data.shapes.words import BACKWARD, FORWARD, NUMBERS, plural, words_in
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-PROMPT = "a picture of "  # of captioning, in pretraining and in the tasks
+PROMPT = "a picture of "  # the reference's, for a captioner that is trained with it
 ARTICLES = ("a", "an", "the", "is", "are")
 
 
