@@ -45,7 +45,8 @@ world: .venv/.installed
 	$(BLIPBENCH) data make shapes --out $(WORLD) --images 200 --train-images 8000 --seed 0
 
 train-shapes: world
-	$(TRAIN) caption_shapes --data $(WORLD) --out $(TRAINED) --fresh
+	$(TRAIN) cards_shapes --data $(WORLD) --out $(TRAINED) --fresh
+	$(TRAIN) caption_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/cards_shapes/last.safetensors
 	$(TRAIN) pretrain_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/caption_shapes/last.safetensors
 	$(MAKE) --no-print-directory -j2 vqa-shapes nlvr-shapes joint-shapes
 	$(BLIPBENCH) ckpt slim $(TRAINED)/joint_shapes/last.safetensors $(BUNDLED)/shapes_base.safetensors

@@ -17,9 +17,17 @@ Module = TypeVar("Module", bound=nn.Module)
 
 _STD = 0.02  # of BERT's matrices and embeddings (Devlin et al. 2019, and `initializer_range` in the reference's files)
 _STD_WIDTH = 768  # of the models that it was chosen for; narrower ones start wider, so that signals keep their size
+_EVENNESS = 0.1  # what is left of a patch filter's mean: an even patch tells colour, which is learnt soon anyway
+_EDGE_GAIN = 4.0  # of patch filters, whose answers to edges are small beside the embeddings of positions
+_POSITION_SIZE = 0.5  # of the sines and cosines in the position embeddings
 
 
 def image_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> ImageEncoder:
+    """First weights for a run that is given none: patch filters see edges, and near patches have like positions.
+
+    A small ViT that starts as timm's or the reference's does learns colours at once but shapes hardly at all: its
+    patch filters answer to brightness above all, and it has to find out which patches touch.
+    """
     encoder = ImageEncoder(config.vision, gradient_checkpointing)
     assert encoder.cls_token is not None
     nn.init.trunc_normal_(encoder.cls_token, std=_STD)  # timm starts it at zero, the reference does not
@@ -27,7 +35,20 @@ def image_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> 
         for part in encoder.blocks.modules():
             if isinstance(part, nn.Linear):
                 part.weight *= _widening(config.vision.width)
+        filters = encoder.patch_embed.proj.weight  # [width, 3, patch, patch]
+        filters -= (1 - _EVENNESS) * filters.mean(dim=(2, 3), keepdim=True)
+        filters *= _EDGE_GAIN
+        grid, width = config.vision.image_size // config.vision.patch_size, config.vision.width
+        encoder.pos_embed[0, 1:, : width // 4 * 4] += _POSITION_SIZE * _grid_positions(grid, width)
     return encoder
+
+
+def _grid_positions(grid: int, width: int) -> Tensor:
+    """Sines and cosines of column and row, [grid * grid, width], a quarter of the width each (MoCo v3, section 4.2)."""
+    frequencies = 10_000 ** (-torch.arange(width // 4) / (width // 4))
+    angles = torch.arange(grid)[:, None] * frequencies  # [grid, width / 4]
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # [grid, width / 2]
+    return torch.cat([waves.repeat(grid, 1), waves.repeat_interleave(grid, dim=0)], dim=1)
 
 
 def text_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> TextEncoder:

@@ -11,6 +11,7 @@
     nocaps_val_captions.json                  COCO's format with "domain", ten captions an image
     msrvtt_test.jsonl                         {"clip_name", "caption"}; clips are videos/<clip_name>.mp4
     shapes_video_train.json                   [{"image", "caption", "image_id"}]: single frames, captions of motion
+    shapes_cards_train.json                   the same of cards, one caption each
     shapes_web_train.json                     [{"image", "caption"}], NOISE of them no good (web.py)
     shapes_web_truth.json                     [{"image", "truth": "clean" | "wrong" | "irrelevant"}], in the same order
     vocab.txt                                 for tiny models
@@ -22,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from blipbench.data.shapes.captions import CAPTIONS, NOCAPS_CAPTIONS, caption_scene
+from blipbench.data.shapes.cards import sample_card
 from blipbench.data.shapes.clips import sample_clip, sample_clips
 from blipbench.data.shapes.questions import answers_of_people, ask
 from blipbench.data.shapes.sampling import sample_scene, scene_rng
@@ -159,16 +161,20 @@ def _video(split: str, size: int, seed: int) -> Files:
 
 
 def _motion(split: str, size: int, seed: int) -> Files:
-    return {
-        "shapes_video_train.json": [
-            {
-                "image": image_name(split, index),
-                "caption": sample_clip(seed, split, index).caption,
-                "image_id": f"motion_{index:06d}",
-            }
-            for index in range(size)
-        ]
-    }
+    captions = [sample_clip(seed, split, index).caption for index in range(size)]
+    return {"shapes_video_train.json": _one_caption_each(split, captions)}
+
+
+def _cards(split: str, size: int, seed: int) -> Files:
+    captions = [sample_card(seed, split, index).caption for index in range(size)]
+    return {"shapes_cards_train.json": _one_caption_each(split, captions)}
+
+
+def _one_caption_each(split: str, captions: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"image": image_name(split, index), "caption": caption, "image_id": f"{split}_{index:06d}"}
+        for index, caption in enumerate(captions)
+    ]
 
 
 _OF_SPLIT: Mapping[str, Callable[[str, int, int], Files]] = {
@@ -179,4 +185,5 @@ _OF_SPLIT: Mapping[str, Callable[[str, int, int], Files]] = {
     "nocaps": _nocaps,
     "video": _video,
     "motion": _motion,
+    "cards": _cards,
 }

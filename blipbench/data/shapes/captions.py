@@ -11,7 +11,7 @@ import numpy as np
 
 from blipbench.data.shapes.sampling import LARGE_AT_LEAST, SMALL_AT_MOST
 from blipbench.data.shapes.scene import Background, Figure, Relation, RelationKind, Scene, relations
-from blipbench.data.shapes.words import BACKWARD, FORWARD, NUMBERS, counted, is_plural, noun, pick, the
+from blipbench.data.shapes.words import BACKWARD, FORWARD, NUMBERS, counted, is_plural, looks, pick, the
 
 CAPTIONS = 5
 NOCAPS_CAPTIONS = 10
@@ -56,7 +56,7 @@ def caption_scene(scene: Scene, rng: np.random.Generator, count: int = CAPTIONS)
 def plain_caption(scene: Scene) -> str:
     """The focus, from its subject, in the plainest words: what a captioner is best advised to say."""
     a, b = (scene.figures[i] for i in (scene.focus.subject, scene.focus.object))
-    return f"{counted(a, _looks(a))} {FORWARD[scene.focus.kind][0]} {counted(b, _looks(b))}"
+    return f"{counted(a, looks(a))} {FORWARD[scene.focus.kind][0]} {counted(b, looks(b))}"
 
 
 def _relation_caption(scene: Scene, relation: Relation, rng: np.random.Generator) -> str:
@@ -64,7 +64,7 @@ def _relation_caption(scene: Scene, relation: Relation, rng: np.random.Generator
     # "on the left" is said of the picture's halves, which only the focus is known to respect.
     if relation == scene.focus and rng.random() < 0.2:
         core = pick(rng, WHOLE[relation.kind]).format(
-            a=_mention(scene, a, rng), b=_mention(scene, b, rng), bare_a=_looks(a)
+            a=_mention(scene, a, rng), b=_mention(scene, b, rng), bare_a=looks(a)
         )
     else:
         subject, other, phrases = (a, b, FORWARD) if rng.random() < 0.5 else (b, a, BACKWARD)
@@ -116,12 +116,7 @@ def _mention(scene: Scene, figure: Figure, rng: np.random.Generator) -> str:
         words += ["small"] if reach <= SMALL_AT_MOST else ["large"] if reach >= LARGE_AT_LEAST else []
     if figure.texture == "solid" and rng.random() < 0.15:
         words.append(PLAIN)
-    return counted(figure, " ".join([*words, _looks(figure)]))
-
-
-def _looks(figure: Figure) -> str:
-    texture = "" if figure.texture == "solid" else f"{figure.texture} "
-    return f"{texture}{figure.colour} {noun(figure)}"
+    return counted(figure, " ".join([*words, looks(figure)]))
 
 
 def _backdrop(background: Background) -> str:

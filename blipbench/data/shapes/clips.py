@@ -19,7 +19,7 @@ from PIL import Image
 from blipbench.data.shapes.draw import cut_out, draw_background
 from blipbench.data.shapes.sampling import sample_background, sample_figure, scene_rng
 from blipbench.data.shapes.scene import COLOURS, HELD_OUT_LOOKS, SHAPES, Background, Figure, Place
-from blipbench.data.shapes.words import pick, with_article
+from blipbench.data.shapes.words import looks, pick, with_article
 
 Heading = Literal["to the left", "to the right", "up", "down"]
 
@@ -55,7 +55,7 @@ class Clip:
 
     @property
     def caption(self) -> str:
-        a, b = (with_article(_looks(mover.figure)) for mover in (self.first, self.second))
+        a, b = (with_article(looks(mover.figure)) for mover in (self.first, self.second))
         pattern = STILL if self.second.heading is None else TOGETHER
         return pattern.format(a=a, heading=self.first.heading, where=self.where, b=b, other=self.second.heading)
 
@@ -123,11 +123,6 @@ def _sample_mover(
     start, end = ((end, beside) if is_horizontal else (beside, end) for end in ends)
     figure = sample_figure(rng, shape, colour, (Place(2 * radius, 2 * radius, radius, float(rng.uniform(-14, 14))),))
     return Mover(figure, start, end, heading)
-
-
-def _looks(figure: Figure) -> str:
-    texture = "" if figure.texture == "solid" else f"{figure.texture} "
-    return f"{texture}{figure.colour} {figure.shape}"
 
 
 def _pixel(point: npt.NDArray[np.float64]) -> tuple[int, int]:

@@ -6,7 +6,7 @@ that annotations.py lists. Names in annotations are relative to the folder. The 
 same installation, and image 7 of a split is the same however many are made.
 
 The splits: train, val, test (retrieval, captioning, VQA, NLVR), web (noisy captions), nocaps (held-out combinations),
-video (clips), motion (single frames of clips, to train on).
+video (clips), motion (single frames of clips, to train on), cards (one figure each, half as large).
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from blipbench.data.shapes.vocabulary import shapes_vocabulary
 from blipbench.errors import DataError, UsageError
 
 GENERATOR = "blipbench shapes"
-VERSION = 3  # raised whenever the same seed would give other files
+VERSION = 4  # raised whenever the same seed would give other files
 MANIFEST = "shapes.json"
 
 
@@ -44,8 +44,9 @@ class ShapesSummary:
 def split_sizes(images: int, splits: Sequence[str] = SPLITS, train_images: int | None = None) -> dict[str, int]:
     """Pictures per split when the test split has `images`.
 
-    train and web have `train_images`, four times as many by default, and motion 15% of that; val has a fifth of the
-    test split's, nocaps and video as many. Raises UsageError for a count below one or an unknown split.
+    train and web have `train_images`, four times as many by default, motion 15% of that and cards four times that;
+    val has a fifth of the test split's, nocaps and video as many. Raises UsageError for a count below one or an
+    unknown split.
     """
     if images < 1:
         raise UsageError(f"--images {images}: the test split needs at least 1 image")
@@ -64,6 +65,7 @@ def split_sizes(images: int, splits: Sequence[str] = SPLITS, train_images: int |
         "nocaps": max(len(DOMAINS), images),
         "video": images,
         "motion": max(1, round(0.15 * train)),
+        "cards": 4 * train,
     }
     return {split: sizes[split] for split in SPLITS if split in splits}
 

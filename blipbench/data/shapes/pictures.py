@@ -14,6 +14,7 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from blipbench.data.shapes.annotations import clip_name, image_name
+from blipbench.data.shapes.cards import draw_card, sample_card
 from blipbench.data.shapes.clips import FRAMES, HEIGHT, WIDTH, Clip, draw_frames, sample_clip, sample_clips
 from blipbench.data.shapes.draw import draw_scene
 from blipbench.data.shapes.sampling import sample_scene, scene_rng
@@ -97,6 +98,8 @@ def _draw(job: Job) -> Iterator[int]:
         if job.split == "motion":
             number = int(scene_rng(job.seed, job.split, index, _FRAME_RNG).integers(FRAMES))
             (image,) = draw_frames(sample_clip(job.seed, job.split, index), range(number, number + 1))
+        elif job.split == "cards":
+            image = draw_card(sample_card(job.seed, job.split, index))
         else:
             image = draw_scene(sample_scene(job.seed, job.split, index))
         image.save(job.out / image_name(job.split, index), quality=QUALITY, subsampling="4:4:4")

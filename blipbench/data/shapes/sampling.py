@@ -34,7 +34,7 @@ from blipbench.data.shapes.scene import (
     Scene,
 )
 
-SPLITS = ("train", "val", "test", "web", "nocaps", "video", "motion")  # a position here is part of a scene's seed
+SPLITS = ("train", "val", "test", "web", "nocaps", "video", "motion", "cards")  # positions are part of the seeds
 TWINS_EVERY = 8
 
 RADII = {"small": (0.106, 0.116), "medium": (0.155, 0.175), "large": (0.222, 0.232)}  # shares of the image's short side

@@ -51,6 +51,12 @@ def the(figure: Figure) -> str:
     return f"the {figure.colour} {noun(figure)}"
 
 
+def looks(figure: Figure) -> str:
+    """ "striped red star": a solid texture goes unsaid."""
+    texture = "" if figure.texture == "solid" else f"{figure.texture} "
+    return f"{texture}{figure.colour} {noun(figure)}"
+
+
 def counted(figure: Figure, description: str) -> str:
     """A description with its article or its number."""
     return f"{NUMBERS[len(figure.places)]} {description}" if is_plural(figure) else with_article(description)

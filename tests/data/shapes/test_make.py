@@ -82,22 +82,24 @@ def test_every_named_image_is_a_jpeg_of_the_scenes_size(made: Path) -> None:
 def test_the_summary_and_progress_count_every_image(tmp_path: Path) -> None:
     calls: list[int] = []
     summary = make_shapes(tmp_path / "new" / "folder", images=2, seed=0, progress=calls.append)
-    assert summary.images == {"train": 8, "val": 1, "test": 2, "web": 8, "nocaps": 3, "video": 2, "motion": 1}
-    assert calls == list(range(1, 26))
+    training = {"train": 8, "web": 8, "motion": 1, "cards": 32}
+    assert summary.images == {**training, "val": 1, "test": 2, "nocaps": 3, "video": 2}
+    assert calls == list(range(1, 58))
     assert all(path.is_file() for path in summary.annotations)
 
 
 def test_several_processes_draw_the_same_files(tmp_path: Path) -> None:
     for workers in (1, 2):
         out = tmp_path / str(workers)
-        make_shapes(out, 1, SEED, splits=("web", "motion"), train_images=160, workers=workers)
+        make_shapes(out, 1, SEED, splits=("web", "motion", "cards"), train_images=160, workers=workers)
     assert digests(tmp_path / "1") == digests(tmp_path / "2")
 
 
 def test_sizes_follow_the_test_split() -> None:
-    sizes = {"train": 4000, "val": 200, "test": 1000, "web": 4000, "nocaps": 1000, "video": 1000, "motion": 600}
+    sizes = {"train": 4000, "val": 200, "test": 1000, "web": 4000, "nocaps": 1000, "video": 1000}
+    sizes |= {"motion": 600, "cards": 16000}
     assert split_sizes(1000) == sizes
-    assert split_sizes(1000, train_images=80) == {**sizes, "train": 80, "web": 80, "motion": 12}
+    assert split_sizes(1000, train_images=80) == {**sizes, "train": 80, "web": 80, "motion": 12, "cards": 320}
     assert split_sizes(1, splits=("val",)) == {"val": 1}
 
 
@@ -148,8 +150,8 @@ def test_a_training_set_of_no_images_is_refused(tmp_path: Path) -> None:
     [
         (0, 0, ("test",), "--images 0: the test split needs at least 1 image"),
         (1, -1, ("test",), "--seed -1: choose 0 or a positive number"),
-        (1, 0, ("dev",), "found dev; choose among train, val, test, web, nocaps, video, motion"),
-        (1, 0, (), "found no split; choose among train, val, test, web, nocaps, video, motion"),
+        (1, 0, ("dev",), "found dev; choose among train, val, test, web, nocaps, video, motion, cards"),
+        (1, 0, (), "found no split; choose among train, val, test, web, nocaps, video, motion, cards"),
     ],
 )
 def test_a_bad_argument_is_named(tmp_path: Path, images: int, seed: int, splits: tuple[str, ...], message: str) -> None:
