@@ -21,7 +21,7 @@ WORLD := $(DEMO)/world
 BUNDLED := blipbench/bundled
 TASKS := retrieval_shapes caption_shapes nocaps_shapes vqa_shapes nlvr_shapes video_shapes
 
-.PHONY: demo test bench lint train-shapes vqa-shapes nlvr-shapes joint-shapes world capfilt-ablation clean
+.PHONY: demo test bench lint train-shapes vqa-shapes nlvr-shapes world capfilt-ablation clean
 
 demo: .venv/.installed
 	$(BLIPBENCH) data make shapes --out $(DEMO)/shapes --images $(IMAGES) --seed 0
@@ -42,18 +42,18 @@ lint: .venv/.installed
 	$(BIN)/mypy
 
 world: .venv/.installed
-	$(BLIPBENCH) data make shapes --out $(WORLD) --images 200 --train-images 8000 --seed 0
+	$(BLIPBENCH) data make shapes --out $(WORLD) --images 200 --train-images 32000 --seed 0
 
 train-shapes: world
 	$(TRAIN) cards_shapes --data $(WORLD) --out $(TRAINED) --fresh
 	$(TRAIN) caption_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/cards_shapes/last.safetensors
 	$(TRAIN) pretrain_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/caption_shapes/last.safetensors
-	$(MAKE) --no-print-directory -j2 vqa-shapes nlvr-shapes joint-shapes
-	$(BLIPBENCH) ckpt slim $(TRAINED)/joint_shapes/last.safetensors $(BUNDLED)/shapes_base.safetensors
+	$(MAKE) --no-print-directory -j2 vqa-shapes nlvr-shapes
+	$(BLIPBENCH) ckpt slim $(TRAINED)/pretrain_shapes/last.safetensors $(BUNDLED)/shapes_base.safetensors
 	$(BLIPBENCH) ckpt slim $(TRAINED)/vqa_shapes/last.safetensors $(BUNDLED)/shapes_vqa.safetensors
 	$(BLIPBENCH) ckpt slim $(TRAINED)/nlvr_shapes/last.safetensors $(BUNDLED)/shapes_nlvr.safetensors
 
-vqa-shapes nlvr-shapes joint-shapes: %-shapes:
+vqa-shapes nlvr-shapes: %-shapes:
 	$(ALONE) $*_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/pretrain_shapes/last.safetensors
 
 capfilt-ablation: world

@@ -44,8 +44,8 @@ class ShapesSummary:
 def split_sizes(images: int, splits: Sequence[str] = SPLITS, train_images: int | None = None) -> dict[str, int]:
     """Pictures per split when the test split has `images`.
 
-    train and web have `train_images`, four times as many by default, motion 15% of that and cards four times that;
-    val has a fifth of the test split's, nocaps and video as many. Raises UsageError for a count below one or an
+    train and cards have `train_images`, four times as many by default, web a quarter of that and motion 15%; val has a
+    fifth of the test split's, nocaps and video as many. Raises UsageError for a count below one or an
     unknown split.
     """
     if images < 1:
@@ -61,11 +61,11 @@ def split_sizes(images: int, splits: Sequence[str] = SPLITS, train_images: int |
         "train": train,
         "val": max(1, images // 5),
         "test": images,
-        "web": train,
+        "web": max(1, train // 4),
         "nocaps": max(len(DOMAINS), images),
         "video": images,
         "motion": max(1, round(0.15 * train)),
-        "cards": 4 * train,
+        "cards": train,
     }
     return {split: sizes[split] for split in SPLITS if split in splits}
 

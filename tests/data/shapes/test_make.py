@@ -82,9 +82,9 @@ def test_every_named_image_is_a_jpeg_of_the_scenes_size(made: Path) -> None:
 def test_the_summary_and_progress_count_every_image(tmp_path: Path) -> None:
     calls: list[int] = []
     summary = make_shapes(tmp_path / "new" / "folder", images=2, seed=0, progress=calls.append)
-    training = {"train": 8, "web": 8, "motion": 1, "cards": 32}
+    training = {"train": 8, "web": 2, "motion": 1, "cards": 8}
     assert summary.images == {**training, "val": 1, "test": 2, "nocaps": 3, "video": 2}
-    assert calls == list(range(1, 58))
+    assert calls == list(range(1, 28))
     assert all(path.is_file() for path in summary.annotations)
 
 
@@ -96,10 +96,10 @@ def test_several_processes_draw_the_same_files(tmp_path: Path) -> None:
 
 
 def test_sizes_follow_the_test_split() -> None:
-    sizes = {"train": 4000, "val": 200, "test": 1000, "web": 4000, "nocaps": 1000, "video": 1000}
-    sizes |= {"motion": 600, "cards": 16000}
+    sizes = {"train": 4000, "val": 200, "test": 1000, "web": 1000, "nocaps": 1000, "video": 1000}
+    sizes |= {"motion": 600, "cards": 4000}
     assert split_sizes(1000) == sizes
-    assert split_sizes(1000, train_images=80) == {**sizes, "train": 80, "web": 80, "motion": 12, "cards": 320}
+    assert split_sizes(1000, train_images=80) == {**sizes, "train": 80, "web": 20, "motion": 12, "cards": 80}
     assert split_sizes(1, splits=("val",)) == {"val": 1}
 
 
