@@ -69,9 +69,10 @@ def vqa_batch(golden: Golden, told: Any) -> VqaBatch:
 
 
 def nlvr_batch(golden: Golden, told: Any) -> NlvrBatch:
-    pool = golden.tensors("images")["image"]
-    images = torch.stack([pool[told["images0"]], pool[told["images1"]]], dim=1)
-    return NlvrBatch(images, *texts(told["sentences"]), golden.tensors("nlvr")["targets"].long())
+    image_of = torch.tensor([told["images0"], told["images1"]]).T
+    return NlvrBatch(
+        golden.tensors("images")["image"], image_of, *texts(told["sentences"]), golden.tensors("nlvr")["targets"].long()
+    )
 
 
 def gradient_norms(objective: nn.Module) -> dict[str, float]:

@@ -35,10 +35,12 @@ def run_ranks(folder: Path) -> list[dict[str, Any]]:
 
 def half(batch: Batch, rank: int) -> Batch:
     """The first or the second half of the examples, with their answers."""
-    n = len(batch.images) // WORLD
+    n = len(batch.labels if isinstance(batch, NlvrBatch) else batch.images) // WORLD
     own = slice(rank * n, (rank + 1) * n)
-    if not isinstance(batch, VqaBatch):
-        return type(batch)(*(tensor[own] for tensor in batch))
+    if isinstance(batch, NlvrBatch):
+        return NlvrBatch(batch.images, *(tensor[own] for tensor in batch[1:]))
+    if isinstance(batch, PairBatch):
+        return PairBatch(*(tensor[own] for tensor in batch))
     ends = batch.answers_per_question.cumsum(0)
     answers = slice(0 if rank == 0 else int(ends[n - 1]), int(ends[own][-1]))
     return VqaBatch(

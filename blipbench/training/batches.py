@@ -32,9 +32,10 @@ class VqaBatch(NamedTuple):
 
 
 class NlvrBatch(NamedTuple):
-    """A sentence about two images, left and right."""
+    """Sentence i is about the images `image_of[i]`, left and right."""
 
-    images: Tensor  # [n, 2, 3, S, S]
+    images: Tensor  # [m, 3, S, S], m at most 2 n
+    image_of: Tensor  # [n, 2] int64
     input_ids: Tensor  # [n, L]
     attention_mask: Tensor  # [n, L]
     labels: Tensor  # [n] int64, 1 = true

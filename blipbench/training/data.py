@@ -118,13 +118,10 @@ class BatchMaker:
     def _vqa(self, examples: Sequence[VqaExample], seeds: Sequence[int]) -> VqaBatch:
         questions, question_mask = self._tokens([example.question for example in examples])
         answers, answer_mask = self._tokens([answer for example in examples for answer in example.answers])
-        shown, image_of = [example.image for example in examples], list(range(len(examples)))
-        if self.spec.augment == "none":  # else each question has a view of its own
-            first = {image: place for place, image in enumerate(dict.fromkeys(shown))}
-            shown, image_of = list(first), [first[image] for image in shown]
+        images, image_of = self._shared_images([example.image for example in examples], seeds)
         return VqaBatch(
-            images=self._images(shown, seeds[: len(shown)]),
-            image_of=torch.tensor(image_of),
+            images=images,
+            image_of=image_of,
             question_ids=questions,
             question_mask=question_mask,
             answer_ids=answers,
@@ -139,9 +136,17 @@ class BatchMaker:
         pairs = [(e.right, e.left) if swap else (e.left, e.right) for e, swap in zip(examples, swaps, strict=True)]
         sentences = [_mirrored(e.sentence) if swap else e.sentence for e, swap in zip(examples, swaps, strict=True)]
         ids, mask = self._tokens(sentences)
-        images = self._images([image for pair in pairs for image in pair], [s + i for s in seeds for i in (0, 1)])
+        shown, views = [image for pair in pairs for image in pair], [s + i for s in seeds for i in (0, 1)]
+        images, image_of = self._shared_images(shown, views)
         labels = torch.tensor([int(example.label) for example in examples])
-        return NlvrBatch(images.unflatten(0, (-1, 2)), ids, mask, labels)  # images [n, 2, 3, S, S]
+        return NlvrBatch(images, image_of.view(-1, 2), ids, mask, labels)
+
+    def _shared_images(self, shown: Sequence[int], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """uint8 [m, 3, S, S], and which of them each of `shown` is. An augmented image is another view every time."""
+        if self.spec.augment != "none":
+            return self._images(shown, seeds), torch.arange(len(shown))
+        place = {image: number for number, image in enumerate(dict.fromkeys(shown))}
+        return self._images(list(place), seeds[: len(place)]), torch.tensor([place[image] for image in shown])
 
     def _images(self, images: Sequence[int], seeds: Sequence[int]) -> Tensor:
         """uint8 [n, 3, S, S]."""

@@ -29,7 +29,7 @@ def image_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> 
     patch filters answer to brightness above all, and it has to find out which patches touch.
     """
     encoder = ImageEncoder(config.vision, gradient_checkpointing)
-    assert encoder.cls_token is not None
+    assert encoder.cls_token is not None and encoder.pos_embed is not None
     nn.init.trunc_normal_(encoder.cls_token, std=_STD)  # timm starts it at zero, the reference does not
     with torch.no_grad():
         for part in encoder.blocks.modules():

@@ -227,8 +227,7 @@ class NlvrObjective(nn.Module):
         self.cls_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
 
     def forward(self, batch: NlvrBatch, alpha: float) -> Losses:
-        pairs = batch.images.shape[:2]
-        image_embeds = self.visual_encoder(batch.images.flatten(0, 1)).unflatten(0, pairs)  # [n, 2, T, width]
-        left, right = image_embeds.unbind(1)
+        image_embeds = self.visual_encoder(batch.images)  # [m, T, width]
+        left, right = (image_embeds[shown] for shown in batch.image_of.unbind(1))  # [n, T, width] each
         states = self.text_encoder(with_first(batch.input_ids, self.enc_id), batch.attention_mask, left, right)
         return {"nlvr": F.cross_entropy(full_precision(self.cls_head(states[:, 0])), batch.labels)}

@@ -69,8 +69,9 @@ class TrainingSet:
         return f"{self.names[found.image]}: {text!r}"
 
     def images_of(self, rows: Sequence[int]) -> list[int]:
-        """The image of each of these examples, which must have one."""
-        return [example.image for row in rows if not isinstance(example := self.examples[row], NlvrExample)]
+        """The image of each of these examples; of two images, the one that comes first in the annotation."""
+        examples = (self.examples[row] for row in rows)
+        return [min(e.left, e.right) if isinstance(e, NlvrExample) else e.image for e in examples]
 
 
 def read_training_set(spec: TrainSpec, root: Path) -> TrainingSet:

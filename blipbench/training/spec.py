@@ -83,8 +83,8 @@ class TrainSpec(_Part):
     those of `image_size` (pixels) and `vocab` (a file in the data folder; null is bert-base-uncased's).
     Learning rate: see `schedule.py`. `alpha` rises from 0 over the first `alpha_epochs`.
     `neighbours` consecutive images of the annotation stay together in a batch (1: none, as in the reference), for data
-    whose neighbours are each other's hard negatives. `by_image` keeps all questions of an image together, which a batch
-    then encodes once.
+    whose neighbours are each other's hard negatives. `by_image` keeps all questions about an image together, or
+    sentences about two; a batch encodes an image once.
     `cache_pixels` keeps every decoded image in memory, which only `augment: none` allows.
     Checkpoints are written at the end of every epoch, and every `checkpoint_every` steps in between.
     """
@@ -159,8 +159,8 @@ class TrainSpec(_Part):
 
     @model_validator(mode="after")
     def _by_image_where_its_encoding_is_shared(self) -> "TrainSpec":
-        if self.by_image and self.kind != "vqa":
-            raise ValueError("by_image: only questions (kind vqa) share their image's encoding; leave it out")
+        if self.by_image and self.kind not in ("vqa", "nlvr"):
+            raise ValueError("by_image: only kinds vqa and nlvr share an image's encoding among texts; leave it out")
         if self.by_image and self.neighbours > 1:
             raise ValueError("by_image: neighbours orders the examples otherwise; choose one of the two")
         return self

@@ -12,7 +12,7 @@ from blipbench.models.tokenizer import load_tokenizer
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
 from blipbench.training.data import BatchMaker, decode_all, epoch_rows, load_batches, make_plan, to_device
 from blipbench.training.records import CaptionExample, NlvrExample, TrainingSet, VqaExample, read_training_set
-from blipbench.training.spec import TrainSpec
+from blipbench.training.spec import Kind, TrainSpec
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,9 @@ def test_an_epoch_of_neighbours_is_a_permutation_too(tmp_path: Path) -> None:
     assert epochs[0] != epochs[1]
 
 
-def test_by_image_all_questions_of_an_image_follow_one_another(tmp_path: Path, world: Path) -> None:
-    run = spec(tmp_path, "vqa", by_image=True)
+@pytest.mark.parametrize("kind", ["vqa", "nlvr"])
+def test_by_image_all_texts_about_an_image_follow_one_another(kind: Kind, tmp_path: Path, world: Path) -> None:
+    run = spec(tmp_path, kind, by_image=True)
     data = read_training_set(run, world)
     epochs = [[row for rows in epoch_rows(run, data, epoch, rank=0, world_size=1) for row in rows] for epoch in (0, 1)]
     for order in epochs:
@@ -76,6 +77,16 @@ def test_an_image_that_several_questions_share_is_in_a_batch_once(tmp_path: Path
     assert isinstance(batch, VqaBatch) and len(batch.images) < len(batch.question_ids) == len(rows)
     each = [make(0, [row]).images[0] for row in rows]
     assert torch.equal(batch.images[batch.image_of], torch.stack(each))
+
+
+def test_an_image_that_several_sentences_share_is_in_a_batch_once(tmp_path: Path, world: Path) -> None:
+    run = spec(tmp_path, "nlvr", by_image=True)
+    data = read_training_set(run, world)
+    make, rows = maker(run, world, data), epoch_rows(run, data, 0, 0, 1)[0]
+    batch = make(0, rows)
+    assert isinstance(batch, NlvrBatch) and len(batch.images) < 2 * len(batch.labels) == 2 * len(rows)
+    each = [make(0, [row]).images for row in rows]  # left and right, or one image that is both
+    assert torch.equal(batch.images[batch.image_of], torch.stack([images[[0, -1]] for images in each]))
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
@@ -120,7 +131,8 @@ def test_nlvr_pairs_change_sides_in_half_of_the_cases_and_their_words_with_them(
     )
     batch = make(0, range(64))
     assert isinstance(batch, NlvrBatch)
-    assert batch.images.shape == (64, 2, 3, 32, 32)
+    assert batch.images.shape == (128, 3, 32, 32)
+    assert batch.image_of.tolist() == [[2 * i, 2 * i + 1] for i in range(64)]
     sentences = [make.tokenizer.decode(row.tolist()) for row in batch.input_ids]
     assert 16 < sentences.count("the right image") < 48 and set(sentences) == {"the left image", "the right image"}
 

@@ -119,7 +119,7 @@ def _vqa(scenes: Sequence[Scene], split: str, seed: int) -> Files:
 
 
 def _nlvr(scenes: Sequence[Scene], split: str, seed: int) -> Files:
-    claims = make_claims(scenes, scene_rng(seed, split, 0, STATEMENT_RNG), SENTENCES[split] * len(scenes))
+    claims = make_claims(scenes, scene_rng(seed, split, 0, STATEMENT_RNG), SENTENCES[split])
     return {
         f"nlvr_{NLVR_NAMES[split]}.json": [
             {

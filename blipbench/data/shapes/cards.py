@@ -39,7 +39,8 @@ def sample_card(seed: int, split: str, index: int) -> Card:
     rng = scene_rng(seed, split, index, 0)
     width, height = int(rng.integers(56, 81)), int(rng.integers(48, 73))
     shape, colour = pick(rng, [(s, c) for s in SHAPES for c in COLOURS if (s, c) not in HELD_OUT_LOOKS])
-    radius = math.exp(rng.uniform(*map(math.log, RADII))) * min(width, height)  # small ones are more in scenes too
+    smallest, largest = map(math.log, RADII)
+    radius = math.exp(rng.uniform(smallest, largest)) * min(width, height)  # small figures are more in scenes too
     x, y = (float(rng.uniform(radius + MARGIN, side - radius - MARGIN)) for side in (width, height))
     figure = sample_figure(rng, shape, colour, (Place(x, y, radius, float(rng.uniform(-14, 14))),))
     return Card(width, height, sample_background(rng), figure)

@@ -18,6 +18,7 @@ from blipbench.data.shapes.words import FORWARD, NUMBERS, pick, plural, with_art
 
 SIDES = ("left", "right")
 TRIES = 60
+TRIES_TOGETHER = 6  # with the same partner
 
 ONE_SIDE = "the {side} image contains {a}"
 NOT_THE_OTHER = "the {side} image contains {a} and the {other} image does not"
@@ -76,22 +77,31 @@ class Statement:
 
 
 def make_claims(scenes: Sequence[Scene], rng: np.random.Generator, count: int) -> list[Claim]:
-    """`count` claims (some less where there are but few scenes); every scene is in one as long as there are enough."""
+    """`count` claims of every scene with another, most of them about the same two. Some less of few scenes."""
     shares = np.array([share for _, _, share in KINDS])
     claims = []
-    for number in range(count):
-        name, make, _ = KINDS[rng.choice(len(KINDS), p=shares / shares.sum())]
-        claim = _make_claim(scenes, rng, number % len(scenes), name, make, bool(rng.random() < 0.5))
-        if claim is not None:
-            claims.append(claim)
+    for first in range(len(scenes)):
+        partner = int(rng.integers(len(scenes)))
+        for _ in range(count):
+            name, make, _ = KINDS[rng.choice(len(KINDS), p=shares / shares.sum())]
+            claim = _make_claim(scenes, rng, first, partner, name, make, bool(rng.random() < 0.5))
+            if claim is not None:
+                claims.append(claim)
     return claims
 
 
 def _make_claim(
-    scenes: Sequence[Scene], rng: np.random.Generator, first: int, kind: str, make: "Maker", wanted: bool
+    scenes: Sequence[Scene],
+    rng: np.random.Generator,
+    first: int,
+    partner: int,
+    kind: str,
+    make: "Maker",
+    wanted: bool,
 ) -> Claim | None:
-    for _ in range(TRIES):
-        pair = [first, int(rng.integers(len(scenes)))]
+    """About `first` and `partner`, or another scene where those two give none."""
+    for attempt in range(TRIES):
+        pair = [first, partner if attempt < TRIES_TOGETHER else int(rng.integers(len(scenes)))]
         if rng.random() < 0.5:
             pair.reverse()
         is_twisted = not wanted and rng.random() < 0.5

