@@ -21,7 +21,7 @@ WORLD := $(DEMO)/world
 BUNDLED := blipbench/bundled
 TASKS := retrieval_shapes caption_shapes nocaps_shapes vqa_shapes nlvr_shapes video_shapes
 
-.PHONY: demo test bench lint train-shapes vqa-shapes nlvr-shapes world capfilt-ablation clean
+.PHONY: demo test bench lint train-shapes answers joint world capfilt-ablation clean
 
 demo: .venv/.installed
 	$(BLIPBENCH) data make shapes --out $(DEMO)/shapes --images $(IMAGES) --seed 0
@@ -48,13 +48,17 @@ train-shapes: world
 	$(TRAIN) cards_shapes --data $(WORLD) --out $(TRAINED) --fresh
 	$(TRAIN) caption_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/cards_shapes/last.safetensors
 	$(TRAIN) pretrain_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/caption_shapes/last.safetensors
-	$(MAKE) --no-print-directory -j2 vqa-shapes nlvr-shapes
-	$(BLIPBENCH) ckpt slim $(TRAINED)/pretrain_shapes/last.safetensors $(BUNDLED)/shapes_base.safetensors
+	$(MAKE) --no-print-directory -j2 answers joint
+	$(BLIPBENCH) ckpt slim $(TRAINED)/joint_shapes/last.safetensors $(BUNDLED)/shapes_base.safetensors
 	$(BLIPBENCH) ckpt slim $(TRAINED)/vqa_shapes/last.safetensors $(BUNDLED)/shapes_vqa.safetensors
 	$(BLIPBENCH) ckpt slim $(TRAINED)/nlvr_shapes/last.safetensors $(BUNDLED)/shapes_nlvr.safetensors
 
-vqa-shapes nlvr-shapes: %-shapes:
-	$(ALONE) $*_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/pretrain_shapes/last.safetensors
+answers:
+	$(ALONE) vqa_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/pretrain_shapes/last.safetensors
+	$(ALONE) nlvr_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/vqa_shapes/last.safetensors
+
+joint:
+	$(ALONE) joint_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/pretrain_shapes/last.safetensors
 
 capfilt-ablation: world
 	$(BIN)/python experiments/capfilt_shapes.py --data $(WORLD) --work $(DEMO)/capfilt --seeds $(SEEDS) \
