@@ -41,7 +41,10 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-world: .venv/.installed
+world: $(WORLD)/vocab.txt
+
+# Written last, so what an interrupted run left is made again.
+$(WORLD)/vocab.txt: .venv/.installed $(wildcard blipbench/data/shapes/*.py)
 	$(BLIPBENCH) data make shapes --out $(WORLD) --images 200 --train-images 32000 --seed 0
 
 train-shapes: world

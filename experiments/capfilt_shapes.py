@@ -79,9 +79,11 @@ def train(experiment: Experiment, seed: int, name: str, config: str, *more: str 
 
 def pretrain(experiment: Experiment, seed: int, variant: str) -> None:
     texts = experiment.texts(seed, variant).relative_to(experiment.data)
-    common = ("--set", f"data.annotations={texts}", "--set", f"max_steps={experiment.pretrain_steps}")
+    common = ["--set", f"data.annotations={texts}", "--set", "batch_size=16", "--set", "warmup_steps=100"]
+    common += ["--set", f"max_steps={experiment.pretrain_steps}"]
+    start = ("--vit", bundled_checkpoints()["shapes_base"], "--set", "lr=1.5e-3")  # the text model is random
+    train(experiment, seed, variant, "caption_shapes", *start, *common)
     captioner = experiment.checkpoint(seed, variant, "caption_shapes")
-    train(experiment, seed, variant, "caption_shapes", "--vit", bundled_checkpoints()["shapes_base"], *common)
     train(experiment, seed, variant, "pretrain_shapes", "--init", captioner, "--set", "neighbours=1", *common)
 
 
@@ -89,7 +91,7 @@ def bootstrap(experiment: Experiment, seed: int) -> None:
     """The model without CapFilt, captioner and filter finetuned from it, and the three sets of texts they make."""
     pretrain(experiment, seed, "off")
     start = ("--init", experiment.checkpoint(seed, "off", "pretrain_shapes"))
-    steps = ("--set", f"max_steps={experiment.finetune_steps}", "--set", "batch_size=16")
+    steps = ("--set", f"max_steps={experiment.finetune_steps}", "--set", "batch_size=16", "--set", "cache_pixels=false")
     train(experiment, seed, "captioner_model", "caption_shapes", *start, *steps, "--set", "lr=1.0e-3")
     train(experiment, seed, "filter_model", "retrieval_shapes", *start, *steps, "--set", "evaluate=null")
     captioner = ("--captioner", experiment.checkpoint(seed, "captioner_model", "caption_shapes"))
@@ -107,8 +109,7 @@ def measure(experiment: Experiment, seed: int, variant: str) -> None:
     folder = experiment.folder(seed, variant)
     checkpoint = experiment.checkpoint(seed, variant, "pretrain_shapes")
     common = ("--ckpt", checkpoint, "--data", experiment.data, "--out", folder / "runs", "--fresh")
-    for task in METRICS:
-        blipbench(folder / f"run_{task}.log", "run", task, *common)
+    blipbench(folder / "run.log", "run", *METRICS, *common)
 
 
 def figures(experiment: Experiment, seed: int, variant: str) -> dict[str, float]:
@@ -174,7 +175,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where models and texts go")
     parser.add_argument("--out", type=Path, required=True, help="the page, .md")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--pretrain-steps", type=int, default=700)
+    parser.add_argument("--pretrain-steps", type=int, default=600)
     parser.add_argument("--finetune-steps", type=int, default=300)
     given = parser.parse_args()
     experiment = Experiment(given.data, given.work, given.pretrain_steps, given.finetune_steps)
