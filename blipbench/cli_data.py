@@ -27,7 +27,7 @@ def make() -> None:
     "--out", required=True, type=click.Path(path_type=Path), help="Folder to write, new or an earlier shapes set."
 )
 @click.option("--images", default=200, show_default=True, type=int, help="Images of the test split.")
-@click.option("--train-images", type=int, help="Images of the train and web splits.  [default: 4 x images]")
+@click.option("--train-images", type=int, help="Images of the train split; others follow it.  [default: 4 x images]")
 @click.option("--seed", default=0, show_default=True, type=int)
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Processes that draw.")
 def shapes(out: Path, images: int, train_images: int | None, seed: int, workers: int) -> None:

@@ -17,7 +17,7 @@ MODEL: dict[str, Any] = {
     "text": {"width": 32, "depth": 1, "num_heads": 2, "intermediate_size": 64, "max_positions": 64},
     "embed_dim": 16,
 }
-ANNOTATIONS = {"vqa": "vqa_train.json", "nlvr": "nlvr_train.json", "pretrain": "shapes_web_train.json"}
+ANNOTATIONS = {"vqa": "vqa_train.json", "nlvr": "nlvr_train.json", "pretrain": "shapes_cards_train.json"}
 
 
 def make_world(folder: Path) -> Path:

@@ -44,7 +44,7 @@ def image_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> 
 
 
 def _grid_positions(grid: int, width: int) -> Tensor:
-    """Sines and cosines of column and row, [grid * grid, width], a quarter of the width each (MoCo v3, section 4.2)."""
+    """Sines and cosines of column and row, [grid * grid, width], a quarter of the width each (as in MoCo v3)."""
     frequencies = 10_000 ** (-torch.arange(width // 4) / (width // 4))
     angles = torch.arange(grid)[:, None] * frequencies  # [grid, width / 4]
     waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # [grid, width / 2]
