@@ -16,6 +16,13 @@ from blipbench.training.spec import TrainSpec
 
 def build_objective(spec: TrainSpec, config: ModelConfig, tokenizer: Tokenizer) -> nn.Module:
     """The objective with fresh weights, drawn from torch's generator."""
+    objective = _objective(spec, config, tokenizer)
+    if spec.freeze_vision:
+        objective.get_submodule("visual_encoder").requires_grad_(False)
+    return objective
+
+
+def _objective(spec: TrainSpec, config: ModelConfig, tokenizer: Tokenizer) -> nn.Module:
     dec_id, enc_id = tokenizer.dec_id, tokenizer.enc_id
     checkpointing = spec.gradient_checkpointing
     config = regularised(config, spec.dropout, spec.drop_path)

@@ -84,7 +84,8 @@ class TrainSpec(_Part):
     Learning rate: see `schedule.py`. `alpha` rises from 0 over the first `alpha_epochs`.
     `neighbours` consecutive images of the annotation stay together in a batch (1: none, as in the reference), for data
     whose neighbours are each other's hard negatives. `by_image` keeps all questions about an image together, or
-    sentences about two; a batch encodes an image once.
+    sentences about two; a batch encodes an image once. `freeze_vision` leaves the image encoder as the first weights
+    have it, and saves its backward pass.
     `cache_pixels` keeps every decoded image in memory, which only `augment: none` allows.
     Checkpoints are written at the end of every epoch, and every `checkpoint_every` steps in between.
     """
@@ -105,6 +106,7 @@ class TrainSpec(_Part):
     batch_size: PositiveInt
     neighbours: PositiveInt = 1
     by_image: bool = False
+    freeze_vision: bool = False
     accumulate: PositiveInt = 1
     schedule: Schedule = "cosine_per_epoch"
     lr: PositiveFloat

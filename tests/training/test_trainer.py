@@ -130,3 +130,17 @@ def test_a_resume_under_another_configuration_is_refused(world: Path, tmp_path: 
     done = blipbench(*train_arguments(config, world, tmp_path / "out", *changed))
     assert done.exit_code == 2
     assert "lr was 0.001, is 0.5; model.text.depth was 1, is 2)" in done.output
+
+
+@pytest.mark.parametrize("kind", ["vqa", "pretrain"])
+def test_a_frozen_image_encoder_stays_as_it_was_while_the_rest_learns(kind: str, world: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    config = write_config(tmp_path / "one", kind, max_steps=1, evaluate=None)
+    assert blipbench(*train_arguments(config, world, first)).exit_code == 0
+    frozen = write_config(tmp_path / "two", kind, max_steps=3, lr=1e-2, freeze_vision=True)
+    start = first / "tiny" / "last.safetensors"
+    done = blipbench(*train_arguments(frozen, world, tmp_path / "out", "--init", start))
+    assert done.exit_code == 0, done.output
+    before, after = weights(first), weights(tmp_path / "out")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and not any(name.startswith("visual_encoder.") for name in moved)
