@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where models and texts go")
     parser.add_argument("--out", type=Path, required=True, help="the page, .md")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--pretrain-steps", type=int, default=600)
+    parser.add_argument("--pretrain-steps", type=int, default=500)
     parser.add_argument("--finetune-steps", type=int, default=300)
     given = parser.parse_args()
     experiment = Experiment(given.data, given.work, given.pretrain_steps, given.finetune_steps)
