@@ -79,12 +79,11 @@ def train(experiment: Experiment, seed: int, name: str, config: str, *more: str 
 
 def pretrain(experiment: Experiment, seed: int, variant: str) -> None:
     texts = experiment.texts(seed, variant).relative_to(experiment.data)
-    common = ["--set", f"data.annotations={texts}", "--set", "batch_size=16", "--set", "warmup_steps=100"]
-    common += ["--set", f"max_steps={experiment.pretrain_steps}"]
-    start = ("--vit", bundled_checkpoints()["shapes_base"], "--set", "lr=1.5e-3")  # the text model is random
-    train(experiment, seed, variant, "caption_shapes", *start, *common)
-    captioner = experiment.checkpoint(seed, variant, "caption_shapes")
-    train(experiment, seed, variant, "pretrain_shapes", "--init", captioner, "--set", "neighbours=1", *common)
+    common = ("--set", f"data.annotations={texts}", "--set", f"max_steps={experiment.pretrain_steps}")
+    vision = ("--vit", bundled_checkpoints()["shapes_base"], "--set", "lr=2.5e-3")  # the text model starts random
+    train(experiment, seed, variant, "caption_shapes", *vision, *common)
+    captioner = ("--init", experiment.checkpoint(seed, variant, "caption_shapes"), "--set", "lr=1.5e-3")
+    train(experiment, seed, variant, "pretrain_shapes", *captioner, "--set", "neighbours=1", *common)
 
 
 def bootstrap(experiment: Experiment, seed: int) -> None:
@@ -175,7 +174,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where models and texts go")
     parser.add_argument("--out", type=Path, required=True, help="the page, .md")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--pretrain-steps", type=int, default=500)
+    parser.add_argument("--pretrain-steps", type=int, default=700)
     parser.add_argument("--finetune-steps", type=int, default=300)
     given = parser.parse_args()
     experiment = Experiment(given.data, given.work, given.pretrain_steps, given.finetune_steps)
