@@ -54,6 +54,7 @@ def test_set_changes_a_key_a_nested_key_and_one_size_of_a_named_model(tmp_path: 
         ("lr", "--set lr: expected key=value"),
         ("lr=fast", "lr: input should be a valid number"),
         ("queue_size=null", "queue_size: kind 'retrieval' needs one"),
+        ("by_image=true", "by_image: only kinds vqa and nlvr share an image's encoding"),
         ("augment=reference", "cache_pixels: augmented pixels differ every epoch"),
     ],
 )
