@@ -79,10 +79,11 @@ def train(experiment: Experiment, seed: int, name: str, config: str, *more: str 
 
 def pretrain(experiment: Experiment, seed: int, variant: str) -> None:
     texts = experiment.texts(seed, variant).relative_to(experiment.data)
-    common = ("--set", f"data.annotations={texts}", "--set", f"max_steps={experiment.pretrain_steps}")
-    vision = ("--vit", bundled_checkpoints()["shapes_base"], "--set", "lr=2.5e-3")  # the text model starts random
+    few = ("--set", f"max_steps={experiment.pretrain_steps}", "--set", "warmup_steps=100")
+    common = ("--set", f"data.annotations={texts}", *few)
+    vision = ("--vit", bundled_checkpoints()["shapes_base"], "--set", "lr=1.5e-3")  # the text model starts random
     train(experiment, seed, variant, "caption_shapes", *vision, *common)
-    captioner = ("--init", experiment.checkpoint(seed, variant, "caption_shapes"), "--set", "lr=1.5e-3")
+    captioner = ("--init", experiment.checkpoint(seed, variant, "caption_shapes"), "--set", "lr=1.0e-3")
     train(experiment, seed, variant, "pretrain_shapes", *captioner, "--set", "neighbours=1", *common)
 
 
