@@ -24,13 +24,21 @@ class Projections(nn.Module):
         self.key = nn.Linear(context_width, width)
         self.value = nn.Linear(context_width, width)
 
-    def attend(self, hidden: Tensor, context: Tensor, num_heads: int, mask: Tensor | None) -> Tensor:
-        """hidden [batch, tokens, width] over context [batch, T, context_width] -> [batch, tokens, width]."""
+    def attend(
+        self, hidden: Tensor, context: Tensor, num_heads: int, mask: Tensor | None, context_of: Tensor | None = None
+    ) -> Tensor:
+        """hidden [batch, tokens, width] over context [batch, T, context_width] -> [batch, tokens, width].
+
+        With `context_of` [batch], text i reads context `context_of[i]` of [contexts, T, context_width], whose keys and
+        values are computed once however many texts read them.
+        """
 
         def heads(x: Tensor) -> Tensor:
             return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)  # [batch, heads, tokens, head_dim]
 
         query, key, value = self.query(hidden), self.key(context), self.value(context)
+        if context_of is not None:
+            key, value = key.index_select(0, context_of), value.index_select(0, context_of)
         dropout = self.dropout if self.training else 0.0
         out = F.scaled_dot_product_attention(heads(query), heads(key), heads(value), attn_mask=mask, dropout_p=dropout)
         return out.transpose(1, 2).flatten(2)
@@ -58,8 +66,8 @@ class Attention(nn.Module):
         self.self = Projections(config.width, context_width, config.dropout)
         self.output = Residual(config.width, config)
 
-    def forward(self, hidden: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
-        return self.output(self.self.attend(hidden, context, self.num_heads, mask), hidden)
+    def forward(self, hidden: Tensor, context: Tensor, mask: Tensor | None, context_of: Tensor | None = None) -> Tensor:
+        return self.output(self.self.attend(hidden, context, self.num_heads, mask, context_of), hidden)
 
 
 class Intermediate(nn.Module):
@@ -79,10 +87,17 @@ class Layer(nn.Module):
         self.intermediate = Intermediate(config)
         self.output = Residual(config.intermediate_size, config)
 
-    def forward(self, hidden: Tensor, mask: Tensor, context: Tensor | None, context_mask: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        mask: Tensor,
+        context: Tensor | None,
+        context_mask: Tensor | None,
+        context_of: Tensor | None,
+    ) -> Tensor:
         hidden = self.attention(hidden, hidden, mask)
         if context is not None:
-            hidden = self.crossattention(hidden, context, context_mask)
+            hidden = self.crossattention(hidden, context, context_mask, context_of)
         return self.output(self.intermediate(hidden), hidden)
 
 
@@ -130,10 +145,12 @@ class TextEncoder(nn.Module):
         attention_mask: Tensor,
         context: Tensor | None = None,
         context_mask: Tensor | None = None,
+        context_of: Tensor | None = None,
     ) -> Tensor:
         """input_ids, attention_mask [batch, tokens]; context [batch, T, context_width], context_mask [batch, T].
 
-        Masks are 1 at a token, 0 at padding; no context mask means no padding. Returns states [batch, tokens, width].
+        Masks are 1 at a token, 0 at padding; no context mask means no padding. With `context_of` [batch] int64 there
+        may be fewer contexts than texts: text i reads context `context_of[i]`. Returns states [batch, tokens, width].
         """
         hidden = self.embeddings(input_ids)
         mask = attention_mask[:, None, None, :].bool()  # [batch, 1, 1, tokens]: every query skips padded keys
@@ -141,11 +158,12 @@ class TextEncoder(nn.Module):
             mask = mask & torch.ones(mask.shape[-1], mask.shape[-1], dtype=torch.bool, device=mask.device).tril()
         if context_mask is not None:
             context_mask = context_mask[:, None, None, :].bool()
+            context_mask = context_mask if context_of is None else context_mask[context_of]
         for layer in self.encoder.layer:
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden = checkpoint(layer, hidden, mask, context, context_mask, use_reentrant=False)
+                hidden = checkpoint(layer, hidden, mask, context, context_mask, context_of, use_reentrant=False)
             else:
-                hidden = layer(hidden, mask, context, context_mask)
+                hidden = layer(hidden, mask, context, context_mask, context_of)
         return hidden
 
 
@@ -189,10 +207,15 @@ class TextDecoder(nn.Module):
         self.cls = LanguageHead(config, self.bert.embeddings.word_embeddings)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, context: Tensor, context_mask: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        context: Tensor,
+        context_mask: Tensor | None = None,
+        context_of: Tensor | None = None,
     ) -> Tensor:
         """Logits [batch, tokens, vocabulary] of the token after each; the arguments are TextEncoder's."""
-        return self.cls.predictions(self.bert(input_ids, attention_mask, context, context_mask))
+        return self.cls.predictions(self.bert(input_ids, attention_mask, context, context_mask, context_of))
 
 
 LABEL_SMOOTHING = 0.1  # of the reference's language model loss, at evaluation too

@@ -48,9 +48,11 @@ class TwinAttention(nn.Module):
         self.self1 = Projections(config.width, image_width, config.dropout)
         self.output = TwinOutput(config, merges)
 
-    def forward(self, hidden: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        found_left = self.self0.attend(hidden, left, self.num_heads, None)
-        found_right = self.self1.attend(hidden, right, self.num_heads, None)
+    def forward(
+        self, hidden: Tensor, left: Tensor, right: Tensor, left_of: Tensor | None, right_of: Tensor | None
+    ) -> Tensor:
+        found_left = self.self0.attend(hidden, left, self.num_heads, None, left_of)
+        found_right = self.self1.attend(hidden, right, self.num_heads, None, right_of)
         return self.output(found_left, found_right, hidden)
 
 
@@ -62,9 +64,17 @@ class TwinLayer(nn.Module):
         self.intermediate = Intermediate(config)
         self.output = Residual(config.intermediate_size, config)
 
-    def forward(self, hidden: Tensor, mask: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        mask: Tensor,
+        left: Tensor,
+        right: Tensor,
+        left_of: Tensor | None,
+        right_of: Tensor | None,
+    ) -> Tensor:
         hidden = self.attention(hidden, hidden, mask)
-        hidden = self.crossattention(hidden, left, right)
+        hidden = self.crossattention(hidden, left, right, left_of, right_of)
         return self.output(self.intermediate(hidden), hidden)
 
 
@@ -84,16 +94,27 @@ class TwinTextEncoder(nn.Module):
         self.embeddings = Embeddings(config)
         self.encoder = TwinLayers(config, image_width)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        left: Tensor,
+        right: Tensor,
+        left_of: Tensor | None = None,
+        right_of: Tensor | None = None,
+    ) -> Tensor:
         """input_ids, attention_mask [batch, tokens] (1 at a token, 0 at padding); left, right [batch, T, image_width].
-        Returns states [batch, tokens, width]."""
+
+        With left_of, right_of [batch] int64 there may be fewer images than texts: text i reads `left[left_of[i]]` and
+        `right[right_of[i]]`. Returns states [batch, tokens, width].
+        """
         hidden = self.embeddings(input_ids)
         mask = attention_mask[:, None, None, :].bool()  # [batch, 1, 1, tokens]: every query skips padded keys
         for layer in self.encoder.layer:
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden = checkpoint(layer, hidden, mask, left, right, use_reentrant=False)
+                hidden = checkpoint(layer, hidden, mask, left, right, left_of, right_of, use_reentrant=False)
             else:
-                hidden = layer(hidden, mask, left, right)
+                hidden = layer(hidden, mask, left, right, left_of, right_of)
         return hidden
 
 

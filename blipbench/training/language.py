@@ -33,11 +33,20 @@ def caption_loss(
 
 
 def answer_losses(
-    decoder: TextDecoder, dec_id: int, answer_ids: Tensor, answer_mask: Tensor, states: Tensor, states_mask: Tensor
+    decoder: TextDecoder,
+    dec_id: int,
+    answer_ids: Tensor,
+    answer_mask: Tensor,
+    states: Tensor,
+    states_mask: Tensor,
+    owner: Tensor,
 ) -> Tensor:
-    """The loss of each answer [a], summed over its tokens. answer_ids, answer_mask [a, L']; states [a, L, width]."""
+    """The loss of each answer, [a], summed over its tokens.
+
+    answer_ids, answer_mask [a, L']; states [n, L, width] and states_mask [n, L] are the questions', owner [a] whose
+    """
     answer_ids = with_first(answer_ids, dec_id)
-    logits = decoder(answer_ids, answer_mask, states, states_mask)  # [a, L', vocabulary]
+    logits = decoder(answer_ids, answer_mask, states, states_mask, owner)  # [a, L', vocabulary]
     return language_model_loss(full_precision(logits), answer_ids.masked_fill(answer_mask == 0, IGNORED))
 
 

@@ -59,11 +59,19 @@ def matching_loss(
     negative_images: Tensor,
     negative_texts: Tensor,
 ) -> Tensor:
-    """`own` are the n positives; negative_images, negative_texts [n] point into `candidates`."""
-    image_embeds = torch.cat([own.image_embeds, candidates.image_embeds[negative_images], own.image_embeds])
+    """`own` are the n positives; negative_images, negative_texts [n] point into `candidates`.
+
+    Every picture is in several pairs; its keys and values are computed once, those of other ranks' pictures that were
+    drawn besides.
+    """
+    image_embeds, each = own.image_embeds, torch.arange(len(own.image_embeds), device=negative_images.device)
+    if candidates is not own:
+        image_embeds = torch.cat([image_embeds, candidates.image_embeds[negative_images]])
+        negative_images = each + len(each)
+    image_of = torch.cat([each, negative_images, each])  # [3 n]
     input_ids = torch.cat([own.input_ids, own.input_ids, candidates.input_ids[negative_texts]])
     mask = torch.cat([own.attention_mask, own.attention_mask, candidates.attention_mask[negative_texts]])
-    states = text_encoder(input_ids, mask, image_embeds)  # [3 n, L, text width]
+    states = text_encoder(input_ids, mask, image_embeds, context_of=image_of)  # [3 n, L, text width]
     labels = torch.zeros(len(states), dtype=torch.int64, device=states.device)
     labels[: len(own.input_ids)] = 1  # match
     return F.cross_entropy(full_precision(itm_head(states[:, 0])), labels)

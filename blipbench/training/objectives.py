@@ -194,16 +194,19 @@ class VqaObjective(nn.Module):
         self.text_decoder = text_decoder(config, config.text.width, gradient_checkpointing)
 
     def forward(self, batch: VqaBatch, alpha: float) -> Losses:
-        image_embeds = self.visual_encoder(batch.images)[batch.image_of]  # [n, T, width]
-        states = self.text_encoder(with_first(batch.question_ids, self.enc_id), batch.question_mask, image_embeds)
+        image_embeds = self.visual_encoder(batch.images)  # [m, T, width]
+        states = self.text_encoder(
+            with_first(batch.question_ids, self.enc_id), batch.question_mask, image_embeds, context_of=batch.image_of
+        )  # [n, L, width]
         owner = owners(batch.answers_per_question)
         losses = answer_losses(
             self.text_decoder,
             self.dec_id,
             batch.answer_ids,
             batch.answer_mask,
-            states[owner],  # [a, L, width]
-            batch.question_mask[owner],
+            states,
+            batch.question_mask,
+            owner,
         )
         return {"vqa": (batch.weights * losses).sum() / len(batch.question_ids)}
 
@@ -228,6 +231,15 @@ class NlvrObjective(nn.Module):
 
     def forward(self, batch: NlvrBatch, alpha: float) -> Losses:
         image_embeds = self.visual_encoder(batch.images)  # [m, T, width]
-        left, right = (image_embeds[shown] for shown in batch.image_of.unbind(1))  # [n, T, width] each
-        states = self.text_encoder(with_first(batch.input_ids, self.enc_id), batch.attention_mask, left, right)
+        (left, left_of), (right, right_of) = (
+            shown.unique(return_inverse=True) for shown in batch.image_of.unbind(1)
+        )  # an image is on the left of several sentences
+        states = self.text_encoder(
+            with_first(batch.input_ids, self.enc_id),
+            batch.attention_mask,
+            image_embeds[left],
+            image_embeds[right],
+            left_of,
+            right_of,
+        )  # [n, L, width]
         return {"nlvr": F.cross_entropy(full_precision(self.cls_head(states[:, 0])), batch.labels)}

@@ -1,0 +1,70 @@
+"""Texts that read one image share its keys and values; nothing else may change by it."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from blipbench.models.config import TextConfig
+from blipbench.models.med import TextDecoder, TextEncoder
+from blipbench.models.nlvr import TwinTextEncoder
+
+CONFIG = TextConfig(vocab_size=50, width=32, depth=2, num_heads=4, intermediate_size=64, max_positions=16)
+CONTEXT_OF = torch.tensor([1, 0, 1, 1, 2])
+OTHER_OF = torch.tensor([0, 0, 2, 1, 1])
+
+
+def texts() -> tuple[Tensor, Tensor]:
+    mask = (torch.arange(7) < torch.tensor([7, 4, 5, 7, 3])[:, None]).long()
+    return torch.randint(1, 50, mask.shape) * mask, mask
+
+
+def assert_same(shared: nn.Module, expected: nn.Module, found: Tensor, wanted: Tensor, *contexts: Tensor) -> None:
+    """Outputs, and the gradients of parameters and contexts; each context was given as (shared, copied)."""
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    weights = torch.randn_like(found)
+    (found * weights).sum().backward()
+    (wanted * weights).sum().backward()
+    for one, other in zip(contexts[::2], contexts[1::2], strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
+    for one, other in zip(shared.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
+
+
+def leaf_twice(*shape: int) -> tuple[Tensor, Tensor]:
+    context = torch.randn(*shape)
+    return context.clone().requires_grad_(), context.clone().requires_grad_()
+
+
+def test_an_encoder_with_shared_contexts_is_the_one_with_copies() -> None:
+    torch.manual_seed(0)
+    encoder = TextEncoder(CONFIG, 24)
+    plain = copy.deepcopy(encoder)
+    ids, mask = texts()
+    context, copied = leaf_twice(3, 9, 24)
+    found = encoder(ids, mask, context, context_of=CONTEXT_OF)
+    assert_same(encoder, plain, found, plain(ids, mask, copied[CONTEXT_OF]), context, copied)
+
+
+def test_a_mask_of_shared_contexts_is_one_of_the_contexts() -> None:
+    torch.manual_seed(1)
+    decoder = TextDecoder(CONFIG, 32, gradient_checkpointing=True)
+    plain = copy.deepcopy(decoder)
+    ids, mask = texts()
+    context_mask = (torch.arange(9) < torch.tensor([9, 6, 2])[:, None]).long()
+    context, copied = leaf_twice(3, 9, 32)
+    found = decoder(ids, mask, context, context_mask, CONTEXT_OF)
+    wanted = plain(ids, mask, copied[CONTEXT_OF], context_mask[CONTEXT_OF])
+    assert_same(decoder, plain, found, wanted, context, copied)
+
+
+def test_two_images_are_shared_each_for_itself() -> None:
+    torch.manual_seed(2)
+    encoder = TwinTextEncoder(CONFIG, 24)
+    plain = copy.deepcopy(encoder)
+    ids, mask = texts()
+    left, left_copied = leaf_twice(3, 9, 24)
+    right, right_copied = leaf_twice(3, 9, 24)
+    found = encoder(ids, mask, left, right, CONTEXT_OF, OTHER_OF)
+    wanted = plain(ids, mask, left_copied[CONTEXT_OF], right_copied[OTHER_OF])
+    assert_same(encoder, plain, found, wanted, left, left_copied, right, right_copied)
