@@ -94,8 +94,10 @@ class Layer(nn.Module):
         context: Tensor | None,
         context_mask: Tensor | None,
         context_of: Tensor | None,
+        wanted: int | None = None,
     ) -> Tensor:
-        hidden = self.attention(hidden, hidden, mask)
+        """States of the first `wanted` tokens (None: of all), which read all of them."""
+        hidden = self.attention(hidden[:, :wanted], hidden, mask)
         if context is not None:
             hidden = self.crossattention(hidden, context, context_mask, context_of)
         return self.output(self.intermediate(hidden), hidden)
@@ -146,11 +148,13 @@ class TextEncoder(nn.Module):
         context: Tensor | None = None,
         context_mask: Tensor | None = None,
         context_of: Tensor | None = None,
+        first_only: bool = False,
     ) -> Tensor:
         """input_ids, attention_mask [batch, tokens]; context [batch, T, context_width], context_mask [batch, T].
 
         Masks are 1 at a token, 0 at padding; no context mask means no padding. With `context_of` [batch] int64 there
-        may be fewer contexts than texts: text i reads context `context_of[i]`. Returns states [batch, tokens, width].
+        may be fewer contexts than texts: text i reads context `context_of[i]`. Returns states [batch, tokens, width],
+        or [batch, 1, width] with `first_only`, which saves most of the last layer.
         """
         hidden = self.embeddings(input_ids)
         mask = attention_mask[:, None, None, :].bool()  # [batch, 1, 1, tokens]: every query skips padded keys
@@ -159,11 +163,13 @@ class TextEncoder(nn.Module):
         if context_mask is not None:
             context_mask = context_mask[:, None, None, :].bool()
             context_mask = context_mask if context_of is None else context_mask[context_of]
+        *_, last = self.encoder.layer
         for layer in self.encoder.layer:
+            wanted = 1 if first_only and layer is last else None
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden = checkpoint(layer, hidden, mask, context, context_mask, context_of, use_reentrant=False)
+                hidden = checkpoint(layer, hidden, mask, context, context_mask, context_of, wanted, use_reentrant=False)
             else:
-                hidden = layer(hidden, mask, context, context_mask, context_of)
+                hidden = layer(hidden, mask, context, context_mask, context_of, wanted)
         return hidden
 
 

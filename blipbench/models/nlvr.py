@@ -72,8 +72,10 @@ class TwinLayer(nn.Module):
         right: Tensor,
         left_of: Tensor | None,
         right_of: Tensor | None,
+        wanted: int | None = None,
     ) -> Tensor:
-        hidden = self.attention(hidden, hidden, mask)
+        """States of the first `wanted` tokens (None: of all), which read all of them."""
+        hidden = self.attention(hidden[:, :wanted], hidden, mask)
         hidden = self.crossattention(hidden, left, right, left_of, right_of)
         return self.output(self.intermediate(hidden), hidden)
 
@@ -102,19 +104,23 @@ class TwinTextEncoder(nn.Module):
         right: Tensor,
         left_of: Tensor | None = None,
         right_of: Tensor | None = None,
+        first_only: bool = False,
     ) -> Tensor:
         """input_ids, attention_mask [batch, tokens] (1 at a token, 0 at padding); left, right [batch, T, image_width].
 
         With left_of, right_of [batch] int64 there may be fewer images than texts: text i reads `left[left_of[i]]` and
-        `right[right_of[i]]`. Returns states [batch, tokens, width].
+        `right[right_of[i]]`. Returns states [batch, tokens, width], or [batch, 1, width] with `first_only`, which saves
+        most of the last layer.
         """
         hidden = self.embeddings(input_ids)
         mask = attention_mask[:, None, None, :].bool()  # [batch, 1, 1, tokens]: every query skips padded keys
+        *_, last = self.encoder.layer
         for layer in self.encoder.layer:
+            wanted = 1 if first_only and layer is last else None
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden = checkpoint(layer, hidden, mask, left, right, left_of, right_of, use_reentrant=False)
+                hidden = checkpoint(layer, hidden, mask, left, right, left_of, right_of, wanted, use_reentrant=False)
             else:
-                hidden = layer(hidden, mask, left, right, left_of, right_of)
+                hidden = layer(hidden, mask, left, right, left_of, right_of, wanted)
         return hidden
 
 

@@ -85,12 +85,12 @@ class ContrastiveObjective(nn.Module):
         """
         require_divisible(self.queue_size, len(batch.images) * world_size())
         image_embeds = self.visual_encoder(batch.images)  # [n, T, width]
-        states = self.text_encoder(batch.input_ids, batch.attention_mask)  # [n, L, text width]
+        states = self.text_encoder(batch.input_ids, batch.attention_mask, first_only=True)  # [n, 1, text width]
         with torch.no_grad():
             self.temp.clamp_(*_TEMPERATURE_RANGE)
             update_copies(self.momentum_pairs(), self.momentum)
             image_embeds_m = self.visual_encoder_m(batch.images)
-            states_m = self.text_encoder_m(batch.input_ids, batch.attention_mask)
+            states_m = self.text_encoder_m(batch.input_ids, batch.attention_mask, first_only=True)
             image_feats_m = features(self.vision_proj_m, image_embeds_m)
             text_feats_m = features(self.text_proj_m, states_m)
         return Encoded(

@@ -71,7 +71,7 @@ def matching_loss(
     image_of = torch.cat([each, negative_images, each])  # [3 n]
     input_ids = torch.cat([own.input_ids, own.input_ids, candidates.input_ids[negative_texts]])
     mask = torch.cat([own.attention_mask, own.attention_mask, candidates.attention_mask[negative_texts]])
-    states = text_encoder(input_ids, mask, image_embeds, context_of=image_of)  # [3 n, L, text width]
+    states = text_encoder(input_ids, mask, image_embeds, context_of=image_of, first_only=True)  # [3 n, 1, text width]
     labels = torch.zeros(len(states), dtype=torch.int64, device=states.device)
     labels[: len(own.input_ids)] = 1  # match
     return F.cross_entropy(full_precision(itm_head(states[:, 0])), labels)

@@ -241,5 +241,6 @@ class NlvrObjective(nn.Module):
             image_embeds[right],
             left_of,
             right_of,
-        )  # [n, L, width]
+            first_only=True,
+        )  # [n, 1, width]
         return {"nlvr": F.cross_entropy(full_precision(self.cls_head(states[:, 0])), batch.labels)}
