@@ -3,7 +3,7 @@
 #   make test              lint, types, tests, and a small demo: what CI runs
 #   make bench             speed and memory at real sizes (minutes)
 #   make lint              lint and types only
-#   make train-shapes      train the models that ship, into blipbench/bundled (an hour on two cores)
+#   make train-shapes      train the models that ship, into blipbench/bundled (about an hour on two idle cores)
 #   make capfilt-ablation  what CapFilt does, into leaderboards/capfilt_shapes.md (46 minutes on two cores)
 #   make clean             remove .venv, caches, demo/ and build outputs
 
