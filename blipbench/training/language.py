@@ -43,7 +43,8 @@ def answer_losses(
 ) -> Tensor:
     """The loss of each answer, [a], summed over its tokens.
 
-    answer_ids, answer_mask [a, L']; states [n, L, width] and states_mask [n, L] are the questions', owner [a] whose
+    answer_ids, answer_mask [a, L']; states [n, L, width] and states_mask [n, L] are the questions'. Answer i is of
+    question `owner[i]`, [a].
     """
     answer_ids = with_first(answer_ids, dec_id)
     logits = decoder(answer_ids, answer_mask, states, states_mask, owner)  # [a, L', vocabulary]
