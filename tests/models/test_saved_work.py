@@ -1,5 +1,6 @@
-"""What the text encoders save in training: an image's keys and values are shared by the texts that read it, and where only
-the first token's state is wanted the last layer computes no other. Nothing else may change by it."""
+"""What text encoders save in training: texts that read one image share its keys and values, and where only the first
+token's state is wanted the last layer computes no other. Nothing else may change by it.
+"""
 
 import copy
 
