@@ -15,7 +15,7 @@ def json_kind(value: Any) -> str:
 
 def has_half_surrogate(text: str) -> bool:
     """JSON can spell half a surrogate pair; it is no character, and neither tokenizers nor Parquet take it."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def path_inside(relative: str) -> str:

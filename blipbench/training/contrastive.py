@@ -89,7 +89,7 @@ class ContrastiveObjective(nn.Module):
         with torch.no_grad():
             self.temp.clamp_(*_TEMPERATURE_RANGE)
             update_copies(self.momentum_pairs(), self.momentum)
-            image_embeds_m = self.visual_encoder_m(batch.images)
+            image_embeds_m = image_embeds if self._sees_as_its_copy() else self.visual_encoder_m(batch.images)
             states_m = self.text_encoder_m(batch.input_ids, batch.attention_mask, first_only=True)
             image_feats_m = features(self.vision_proj_m, image_embeds_m)
             text_feats_m = features(self.text_proj_m, states_m)
@@ -100,6 +100,10 @@ class ContrastiveObjective(nn.Module):
             image_feats_m=image_feats_m,
             text_feats_m=text_feats_m,
         )
+
+    def _sees_as_its_copy(self) -> bool:
+        """A frozen image encoder is the equal of its momentum copy, unless drop path makes two views of an image."""
+        return self.config.vision.drop_path == 0 and not any(p.requires_grad for p in self.visual_encoder.parameters())
 
     def contrast(self, encoded: Encoded, positives: Tensor, alpha: float) -> Tensor:
         """The ITC loss. `positives` [n, n + queue_size] are the hard targets, rows summing to 1; alpha weighs the soft

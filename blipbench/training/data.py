@@ -1,9 +1,8 @@
-"""From examples to the batches an objective takes: which examples when, their pixels, their tokens.
+"""From examples to the batches an objective takes: their pixels, their tokens.
 
-    TrainingSet -> order of an epoch -> BatchMaker (in worker processes, or here) -> batch of uint8 -> the device
+    TrainingSet, an epoch's rows -> BatchMaker (in worker processes, or here) -> batch of uint8 -> the device
 
-The order is a permutation seeded by (seed, epoch), of which every step takes the next `world x batch_size` examples and
-rank r the r-th part of them; a resumed run starts anywhere in it. Augmentation is seeded per example.
+Augmentation is seeded per example.
 """
 
 import dataclasses
@@ -17,11 +16,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from blipbench.data.images import decode_image, normalise
 from blipbench.data.loader import batches_of, load_pixels
-from blipbench.errors import DataError, UsageError
+from blipbench.distributed import Ranks
+from blipbench.errors import DataError
 from blipbench.models.tokenizer import Tokenizer
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
+from blipbench.training.ranks import complete, part_of
 from blipbench.training.records import CaptionExample, NlvrExample, TrainingSet, VqaExample
-from blipbench.training.schedule import Plan
 from blipbench.training.spec import TrainSpec
 from blipbench.training.transforms import augment, example_seed
 
@@ -29,65 +29,21 @@ Batch: TypeAlias = PairBatch | VqaBatch | NlvrBatch
 Advance = Callable[[int], None]
 
 
-def make_plan(spec: TrainSpec, examples: int, world_size: int) -> Plan:
-    """The steps of the run. Raises UsageError where one step needs more examples than there are."""
-    per_step = spec.batch_size * world_size * spec.accumulate
-    if per_step > examples:
-        ranks = f" x {world_size} ranks" if world_size > 1 else ""
-        accumulated = f" x accumulate {spec.accumulate}" if spec.accumulate > 1 else ""
-        raise UsageError(
-            f"{spec.name}: batch_size {spec.batch_size}{ranks}{accumulated} = {per_step} examples a step, but the data "
-            f"has {examples}; use --set batch_size={max(1, examples // (world_size * spec.accumulate))} or less"
-        )
-    if spec.queue_size is not None and spec.queue_size % (spec.batch_size * world_size):
-        together = spec.batch_size * world_size
-        raise UsageError(
-            f"{spec.name}: queue_size {spec.queue_size} is not a multiple of the {together} examples that all ranks' "
-            f"batches put into it; use --set queue_size={max(1, round(spec.queue_size / together)) * together}"
-        )
-    steps_per_epoch = examples // per_step
-    total = spec.epochs * steps_per_epoch
-    return Plan(steps_per_epoch, min(total, spec.max_steps or total))
+def decode_all(data: TrainingSet, image_size: int, workers: int, ranks: Ranks, advance: Advance) -> Tensor:
+    """Every image as uint8 [images, 3, S, S], resized as the tests' are. Each rank decodes a part; `advance` counts it.
 
-
-def epoch_rows(spec: TrainSpec, data: TrainingSet, epoch: int, rank: int, world_size: int) -> list[list[int]]:
-    """The examples of each of a rank's batches of the epoch, in order; what does not fill a batch is dropped."""
-    generator = torch.Generator().manual_seed(example_seed(spec.seed, epoch, -1))
-    order = torch.randperm(len(data.examples), generator=generator)
-    if spec.by_image:
-        images = torch.tensor(data.images_of(order.tolist()))
-        order = order[torch.randperm(len(data.paths), generator=generator)[images].argsort(stable=True)]
-    if spec.neighbours > 1:
-        order = order[_together(data.images_of(order.tolist()), spec.neighbours, generator)]
-    batch = spec.batch_size * world_size
-    parts = order[: len(order) // batch * batch].view(-1, world_size, spec.batch_size)
-    rows: list[list[int]] = parts[:, rank].tolist()
-    return rows
-
-
-def _together(images: Sequence[int], neighbours: int, generator: torch.Generator) -> Tensor:
-    """An order of shuffled examples, given by their images, in which neighbouring images follow one another: the first
-    example of every image, group after group in random order, then the second of every image that has one, and so on.
+    Raises DataError naming the first damaged image, on the other ranks a SharedError.
     """
-    image = torch.tensor(images)
-    by_image = image.argsort(stable=True)
-    counts = torch.bincount(image)
-    turn = torch.empty_like(image)  # the how manieth of its image an example is
-    turn[by_image] = torch.arange(len(image)) - (counts.cumsum(0) - counts)[image[by_image]]
-    groups = len(counts) // neighbours + 1
-    places = torch.stack([torch.randperm(groups, generator=generator) for _ in range(int(counts.max()))])
-    return ((turn * groups + places[turn, image // neighbours]) * neighbours + image % neighbours).argsort()
-
-
-def decode_all(data: TrainingSet, image_size: int, workers: int, advance: Advance) -> Tensor:
-    """Every image as uint8 [images, 3, S, S], resized as the tests' are. Raises DataError naming the first damaged."""
     pixels = torch.empty((len(data.paths), 3, image_size, image_size), dtype=torch.uint8)
-    sources = [(path,) for path in data.paths]
-    for batch in load_pixels(sources, image_size=image_size, batch_size=64, workers=workers):
-        if batch.failures:
-            raise DataError(batch.failures[0][1])
-        pixels[batch.indices] = batch.pixels
-        advance(len(batch.indices))
+    mine = part_of(len(data.paths), ranks.rank)
+    sources = [(data.paths[image],) for image in mine]
+    with ranks.together():
+        for batch in load_pixels(sources, image_size=image_size, batch_size=64, workers=workers):
+            if batch.failures:
+                raise DataError(batch.failures[0][1])
+            pixels[[mine[index] for index in batch.indices]] = batch.pixels
+            advance(len(batch.indices))
+    complete(pixels)
     return pixels
 
 

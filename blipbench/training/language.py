@@ -27,9 +27,9 @@ def caption_loss(
     input_ids = with_first(input_ids, dec_id)
     labels = input_ids.masked_fill(attention_mask == 0, IGNORED)
     labels[:, :prompt_length] = IGNORED
+    num_targets = mean_over_ranks((labels[:, 1:] != IGNORED).sum().float())
     logits = decoder(input_ids, attention_mask, image_embeds)  # [n, L, vocabulary]
-    num_targets = (labels[:, 1:] != IGNORED).sum()
-    return language_model_loss(full_precision(logits), labels).sum() / mean_over_ranks(num_targets.float())
+    return language_model_loss(full_precision(logits), labels).sum() / num_targets()
 
 
 def answer_losses(

@@ -3,6 +3,8 @@
 Every rank must hold the same number of examples: rank r's are rows r * n to (r + 1) * n of what is gathered.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -39,9 +41,29 @@ def padded_alike(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def mean_over_ranks(value: Tensor) -> Tensor:
-    if world_size() > 1:
-        value = value.clone()
-        dist.all_reduce(value)
-        value /= world_size()
-    return value
+def mean_over_ranks(value: Tensor) -> Callable[[], Tensor]:
+    """Start the exchange; what is returned waits for it and gives the mean. In between a rank computes, not waits."""
+    if world_size() == 1:
+        return lambda: value
+    total = value.clone()
+    work = dist.all_reduce(total, async_op=True)
+
+    def mean() -> Tensor:
+        work.wait()
+        return total / world_size()
+
+    return mean
+
+
+def part_of(count: int, rank: int) -> range:
+    """Which of `count` rows are the rank's: an even share, one after another."""
+    return range(count * rank // world_size(), count * (rank + 1) // world_size())
+
+
+@torch.no_grad()
+def complete(rows: Tensor) -> None:
+    """Every rank has filled in its part of `rows` [count, ...]; afterwards each has them all."""
+    for rank in range(world_size() if world_size() > 1 else 0):
+        part = part_of(len(rows), rank)
+        if part:
+            dist.broadcast(rows[part.start : part.stop], src=rank)

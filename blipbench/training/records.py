@@ -64,14 +64,23 @@ class TrainingSet:
         """One example in a line, for messages."""
         found = self.examples[example]
         if isinstance(found, NlvrExample):
-            return f"{self.names[found.left]}, {self.names[found.right]}: {found.sentence!r}"
-        text = found.caption if isinstance(found, CaptionExample) else found.question
-        return f"{self.names[found.image]}: {text!r}"
+            return f"{self.names[found.left]}, {self.names[found.right]}: {_text(found)!r}"
+        return f"{self.names[found.image]}: {_text(found)!r}"
 
     def images_of(self, rows: Sequence[int]) -> list[int]:
         """The image of each of these examples; of two images, the one that comes first in the annotation."""
         examples = (self.examples[row] for row in rows)
         return [min(e.left, e.right) if isinstance(e, NlvrExample) else e.image for e in examples]
+
+    def lengths_of(self, rows: Sequence[int]) -> list[int]:
+        """About how many tokens the text of each of these examples has: its words; of a VQA example, the question's."""
+        return [_text(self.examples[row]).count(" ") + 1 for row in rows]
+
+
+def _text(example: Example) -> str:
+    if isinstance(example, NlvrExample):
+        return example.sentence
+    return example.caption if isinstance(example, CaptionExample) else example.question
 
 
 def read_training_set(spec: TrainSpec, root: Path) -> TrainingSet:

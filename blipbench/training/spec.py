@@ -84,8 +84,9 @@ class TrainSpec(_Part):
     Learning rate: see `schedule.py`. `alpha` rises from 0 over the first `alpha_epochs`.
     `neighbours` consecutive images of the annotation stay together in a batch (1: none, as in the reference), for data
     whose neighbours are each other's hard negatives. `by_image` keeps all questions about an image together, or
-    sentences about two; a batch encodes an image once. `freeze_vision` leaves the image encoder as the first weights
-    have it, and saves its backward pass.
+    sentences about two; a batch encodes an image once. `by_length` puts texts of about the same length into a batch,
+    which saves padding; what those two keep together counts as its longest. `freeze_vision` leaves the image encoder as
+    the first weights have it, and saves its backward pass.
     `cache_pixels` keeps every decoded image in memory, which only `augment: none` allows.
     Checkpoints are written at the end of every epoch, and every `checkpoint_every` steps in between.
     """
@@ -106,6 +107,7 @@ class TrainSpec(_Part):
     batch_size: PositiveInt
     neighbours: PositiveInt = 1
     by_image: bool = False
+    by_length: bool = False
     freeze_vision: bool = False
     accumulate: PositiveInt = 1
     schedule: Schedule = "cosine_per_epoch"

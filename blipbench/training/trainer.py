@@ -27,10 +27,12 @@ from blipbench.models.tokenizer import load_tokenizer
 from blipbench.reporting.progress import Advance, stage_progress
 from blipbench.run import workers_per_rank
 from blipbench.training.build import build_objective
-from blipbench.training.data import Batch, BatchMaker, decode_all, epoch_rows, load_batches, make_plan, to_device
+from blipbench.training.data import Batch, BatchMaker, decode_all, load_batches, to_device
 from blipbench.training.interrupt import Interruption
 from blipbench.training.log import MetricsLog, plot_metrics
 from blipbench.training.optim import make_optimizer, set_learning_rate
+from blipbench.training.order import epoch_rows, make_plan
+from blipbench.training.ranks import part_of
 from blipbench.training.records import TrainingSet, read_training_set
 from blipbench.training.schedule import Plan, learning_rate, soft_target_weight
 from blipbench.training.spec import TrainSpec, resolve_sizes, resolve_vocab
@@ -242,8 +244,9 @@ def _set_rng(states: list[Tensor], runtime: Runtime) -> None:
 def _cached(spec: TrainSpec, data: TrainingSet, workers: int, ranks: Ranks) -> Tensor | None:
     if not spec.cache_pixels:
         return None
-    with stage_progress("decode", "images", len(data.paths), enabled=ranks.is_main) as advance:
-        return decode_all(data, spec.image_size, workers, advance)
+    mine = part_of(len(data.paths), ranks.rank)
+    with stage_progress("decode", "images", len(mine), enabled=ranks.is_main) as advance:
+        return decode_all(data, spec.image_size, workers, ranks, advance)
 
 
 def _prefetched(batches: Iterator[Batch], runtime: Runtime) -> Generator[Batch, None, None]:

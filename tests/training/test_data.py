@@ -1,18 +1,19 @@
-"""Which examples a step sees, and what batch they make."""
+"""What batch examples make."""
 
-import itertools
 from pathlib import Path
 
 import pytest
 import torch
 from training_runs import make_world, spec
 
-from blipbench.errors import DataError, UsageError
+from blipbench.distributed import Ranks
+from blipbench.errors import DataError
 from blipbench.models.tokenizer import load_tokenizer
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
-from blipbench.training.data import BatchMaker, decode_all, epoch_rows, load_batches, make_plan, to_device
+from blipbench.training.data import BatchMaker, decode_all, load_batches, to_device
+from blipbench.training.order import epoch_rows
 from blipbench.training.records import CaptionExample, NlvrExample, TrainingSet, VqaExample, read_training_set
-from blipbench.training.spec import Kind, TrainSpec
+from blipbench.training.spec import TrainSpec
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def maker(run: TrainSpec, world: Path, data: TrainingSet | None = None, cached: bool = False) -> BatchMaker:
     data = data or read_training_set(run, world)
-    pixels = decode_all(data, run.image_size, 0, lambda images: None) if cached else None
+    pixels = decode_all(data, run.image_size, 0, Ranks(), lambda images: None) if cached else None
     return BatchMaker(run, data, load_tokenizer(world / "vocab.txt"), pixels)
 
 
@@ -31,42 +32,6 @@ def captioned(images: int, captions: int) -> TrainingSet:
     examples = [CaptionExample(image, f"caption {n}") for image in range(images) for n in range(captions)]
     names = [f"{image}.jpg" for image in range(images)]
     return TrainingSet(names, [Path(name) for name in names], examples, sha256="")
-
-
-def test_an_epochs_batches_are_a_permutation_split_over_the_ranks(tmp_path: Path) -> None:
-    run, data = spec(tmp_path), captioned(61, 1)
-    alone = epoch_rows(run, data, epoch=1, rank=0, world_size=1)
-    assert [len(batch) for batch in alone] == [4] * 15
-    assert len({row for batch in alone for row in batch}) == 60
-    ranks = [epoch_rows(run, data, epoch=1, rank=rank, world_size=3) for rank in range(3)]
-    together = [batches[step] for step in range(5) for batches in ranks]
-    assert together == alone
-    assert alone != epoch_rows(run, data, epoch=2, rank=0, world_size=1)
-
-
-def test_neighbouring_images_share_a_batch_with_one_caption_each(tmp_path: Path) -> None:
-    run, data = spec(tmp_path, neighbours=2), captioned(20, 3)
-    batches = [data.images_of(rows) for rows in epoch_rows(run, data, epoch=0, rank=0, world_size=1)]
-    assert [len(batch) for batch in batches] == [4] * 15
-    assert all(len(set(batch)) == 4 and {image ^ 1 for image in batch} == set(batch) for batch in batches)
-
-
-def test_an_epoch_of_neighbours_is_a_permutation_too(tmp_path: Path) -> None:
-    run, data = spec(tmp_path, neighbours=2), captioned(20, 3)
-    epochs = [epoch_rows(run, data, epoch, rank=0, world_size=1) for epoch in (0, 1)]
-    assert all(sorted(row for batch in batches for row in batch) == list(range(60)) for batches in epochs)
-    assert epochs[0] != epochs[1]
-
-
-@pytest.mark.parametrize("kind", ["vqa", "nlvr"])
-def test_by_image_all_texts_about_an_image_follow_one_another(kind: Kind, tmp_path: Path, world: Path) -> None:
-    run = spec(tmp_path, kind, by_image=True)
-    data = read_training_set(run, world)
-    epochs = [[row for rows in epoch_rows(run, data, epoch, rank=0, world_size=1) for row in rows] for epoch in (0, 1)]
-    for order in epochs:
-        images = data.images_of(order)
-        assert len(list(itertools.groupby(images))) == len(set(images))
-    assert len(set(epochs[0])) == len(epochs[0]) and epochs[0] != epochs[1]
 
 
 def test_an_image_that_several_questions_share_is_in_a_batch_once(tmp_path: Path, world: Path) -> None:
@@ -87,16 +52,6 @@ def test_an_image_that_several_sentences_share_is_in_a_batch_once(tmp_path: Path
     assert isinstance(batch, NlvrBatch) and len(batch.images) < 2 * len(batch.labels) == 2 * len(rows)
     each = [make(0, [row]).images for row in rows]  # left and right, or one image that is both
     assert torch.equal(batch.images[batch.image_of], torch.stack([images[[0, -1]] for images in each]))
-
-
-def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"batch_size 32 x 2 ranks = 64 examples a step, but the data has 60; .*=30"):
-        make_plan(spec(tmp_path, batch_size=32, queue_size=64), examples=60, world_size=2)
-
-
-def test_a_queue_that_the_batches_do_not_divide_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"queue_size 20 is not a multiple of the 8 examples .* queue_size=16"):
-        make_plan(spec(tmp_path, queue_size=20), examples=60, world_size=2)
 
 
 def test_pairs_are_padded_to_the_longest_and_equal_images_have_equal_ids(tmp_path: Path, world: Path) -> None:
