@@ -4,8 +4,8 @@ In: an objective with random weights. Out: the same with the given ones. A check
 the tensors that are missing or of another shape; what may be missing is only what the task adds:
     NLVR    the head, and the merging layers; a single cross-attention starts both images'
     VQA     the decoder's cross-attention, where its checkpoint's read image tokens of another width
-Pre-training goes on from a captioner too, since it ties its encoder to its decoder: the encoder's self-attention
-starts as the decoder's, the projections and the ITM head at random.
+Pre-training and VQA go on from a captioner too: the encoder starts as its decoder. What a captioner lacks besides, the
+projections and the ITM head, starts at random.
 """
 
 import dataclasses
@@ -101,12 +101,14 @@ def _for_kind(wanted: Kind, kind: str, given: Mapping[str, Tensor]) -> tuple[Map
     """The weights of a checkpoint of some kind under the names of the wanted one; what of it may start random."""
     if wanted == "nlvr":
         return twin_state_dict(given), _NLVR_ADDS
+    if kind == "caption" and wanted in ("pretrain", "vqa"):
+        decoder = "text_decoder.bert."
+        encoder = {name.replace(decoder, "text_encoder."): t for name, t in given.items() if name.startswith(decoder)}
+        given = {**given, **encoder}
     if wanted == "vqa":
         return given, _VQA_ADDS
     if wanted == "pretrain" and kind == "caption":
-        decoder = "text_decoder.bert."
-        encoder = {name.replace(decoder, "text_encoder."): t for name, t in given.items() if name.startswith(decoder)}
-        return {**given, **encoder}, _CAPTIONER_LACKS
+        return given, _CAPTIONER_LACKS
     return given, _NOTHING
 
 

@@ -37,6 +37,24 @@ def test_a_fresh_objectives_momentum_copies_are_its_modules_and_take_no_gradient
     assert not [name for name, p in objective.named_parameters() if name.split(".")[0].endswith("_m") and p.grad]
 
 
+@pytest.mark.parametrize("drop_path", [0.0, 0.1])
+def test_a_frozen_image_encoder_stands_in_for_its_momentum_copy(batch: PairBatch, drop_path: float) -> None:
+    """Else, and with drop path, which makes two views of an image, the copy is computed."""
+    config = tiny_config()
+    config = config.model_copy(update={"vision": config.vision.model_copy(update={"drop_path": drop_path})})
+    trained, frozen = (RetrievalObjective(config, enc_id=2, queue_size=QUEUE_SIZE, pick=Picks()) for _ in range(2))
+    frozen.load_state_dict(trained.state_dict())
+    frozen.visual_encoder.requires_grad_(False)
+    computed = []
+    for objective in (trained, frozen):
+        objective.visual_encoder_m.register_forward_hook(lambda module, images, states: computed.append(module))
+    losses = [objective(batch, 0.4) for objective in (trained, frozen)]
+    assert computed == [trained.visual_encoder_m, frozen.visual_encoder_m][: 1 if drop_path == 0 else 2]
+    if drop_path == 0:
+        assert losses[0] == losses[1]
+        assert torch.equal(trained.image_queue, frozen.image_queue)
+
+
 def test_a_queue_that_holds_no_whole_number_of_batches_is_refused(batch: PairBatch) -> None:
     objective = RetrievalObjective(tiny_config(), enc_id=2, queue_size=50)
     with pytest.raises(UsageError, match=r"queue_size: 50 is no multiple of the global batch of 6 .*48 or 54"):

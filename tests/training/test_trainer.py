@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from command_line import blipbench
+from forked import run_forked
 from training_runs import make_world, metrics, train_arguments, weights, write_config
 
 KINDS = ["retrieval", "caption", "vqa", "nlvr", "pretrain"]
@@ -103,6 +104,25 @@ def test_a_missing_image_is_refused_by_name_before_training(world: Path, tmp_pat
     assert done.exit_code == 1
     assert "1 of 12 images is missing under" in done.output and "shapes_train_000003.jpg" in done.output
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_image_is_named_by_every_rank_whichever_decodes_it(world: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "world"
+    shutil.copytree(world, copy)
+    image = copy / "images" / "train" / "shapes_train_000011.jpg"  # of the second rank's part
+    image.write_bytes(b"no image")
+    for ended in run_forked(train_arguments(write_config(tmp_path), copy, tmp_path / "out"), ranks=2):
+        assert ended.exit_code == 1
+        assert "shapes_train_000011.jpg: not an image" in ended.output
+
+
+def test_images_that_ranks_decoded_for_each_other_are_those_that_each_decodes(world: Path, tmp_path: Path) -> None:
+    for cached in (True, False):
+        config = write_config(tmp_path, epochs=1, cache_pixels=cached)
+        ended = run_forked(train_arguments(config, world, tmp_path / str(cached)), ranks=2)
+        assert [rank.exit_code for rank in ended] == [0, 0], ended
+    shared, own = (weights(tmp_path / str(cached)) for cached in (True, False))
+    assert [name for name in own if not torch.equal(own[name], shared[name])] == []
 
 
 @pytest.mark.parametrize(

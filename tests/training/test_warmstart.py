@@ -72,6 +72,16 @@ def test_pretraining_goes_on_from_a_captioner_whose_decoder_becomes_the_encoder_
     assert {"vision_proj", "text_proj", "itm_head"} <= random
 
 
+def test_questions_are_learnt_from_a_captioner_whose_decoder_becomes_the_encoder_too(tmp_path: Path) -> None:
+    before, after = started(tmp_path, "vqa", Start(init=golden("caption")))
+    given, state = load_checkpoint(golden("caption"), config=tiny_config()).state_dict, after.state_dict()
+    for name in [name for name in given if name.startswith("text_decoder.bert.")]:
+        assert torch.equal(state[name.replace("text_decoder.bert.", "text_encoder.")], given[name])
+    random = {name for name in state if name not in changed(before, after)}
+    reads_text_now = {name for name in state if ".crossattention.self." in name and name.startswith("text_decoder.")}
+    assert {name for name in random if name.endswith("weight")} <= reads_text_now
+
+
 def test_positions_of_another_image_size_are_resized(tmp_path: Path) -> None:
     _, after = started(tmp_path, "caption", Start(init=golden("pretrain")), image_size=64)
     assert after.state_dict()["visual_encoder.pos_embed"].shape[1] == (64 // tiny_config().vision.patch_size) ** 2 + 1
