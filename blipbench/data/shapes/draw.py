@@ -113,16 +113,18 @@ def cut_out(figure: Figure, place: Place) -> tuple[Image.Image, Image.Image, tup
         alpha.paste(stroke, mask=inside)
     else:
         ImageDraw.Draw(alpha).polygon(corners, fill=255)
+    size, lanczos = (side, side), Image.Resampling.LANCZOS
     colour = np.array(RGB[figure.colour]) * figure.shade
-    paint = Image.new("RGB", big, _rgb(colour))
     if figure.texture == "striped":
-        paint.paste(_rgb(_tint(colour)), mask=_stripes(figure, place, big[0]))
+        striped = Image.new("RGB", big, _rgb(colour))
+        striped.paste(_rgb(_tint(colour)), mask=_stripes(figure, place, big[0]))
         # A rim in the plain colour holds the shape together where the tint resembles the background.
         rim = round(2 * RIM * place.radius * OVERSAMPLE)
-        ImageDraw.Draw(paint).line([*corners, *corners[:2]], fill=_rgb(colour), width=rim, joint="curve")
-    size = (side, side)
-    lanczos = Image.Resampling.LANCZOS
-    return paint.resize(size, lanczos), alpha.resize(size, lanczos), (left, top)
+        ImageDraw.Draw(striped).line([*corners, *corners[:2]], fill=_rgb(colour), width=rim, joint="curve")
+        paint = striped.resize(size, lanczos)
+    else:
+        paint = Image.new("RGB", size, _rgb(colour))
+    return paint, alpha.resize(size, lanczos), (left, top)
 
 
 def _stripes(figure: Figure, place: Place, side: int) -> Image.Image:
@@ -149,6 +151,8 @@ def _rgb(colour: npt.NDArray[np.float64]) -> tuple[int, int, int]:
 
 def _background(background: Background, width: int, height: int) -> npt.NDArray[np.uint8]:
     """[height, width, 3]. The backdrop stays within some 20 grey levels of its colour, so every figure stands out."""
+    if background.kind == "plain":
+        return np.full((height, width, 3), _rgb(np.array(background.colour)), dtype=np.uint8)
     angle = math.radians(background.angle)
     x = np.arange(width)[None, :] - width / 2
     y = np.arange(height)[:, None] - height / 2
@@ -160,9 +164,7 @@ def _background(background: Background, width: int, height: int) -> npt.NDArray[
         level = u * (22 / np.abs(u).max())
     elif background.kind == "striped":
         level = 12 * np.clip(np.sin(u * pace) / pace, -1, 1)  # the sine's zero crossings, one pixel wide on each side
-    elif background.kind == "checkered":
-        level = 12 * np.clip(np.sin(u * pace) / pace, -1, 1) * np.clip(np.sin(v * pace) / pace, -1, 1)
     else:
-        level = np.zeros_like(u)
+        level = 12 * np.clip(np.sin(u * pace) / pace, -1, 1) * np.clip(np.sin(v * pace) / pace, -1, 1)
     pixels = np.array(background.colour) + level[:, :, None]
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
