@@ -50,11 +50,12 @@ def epoch_rows(spec: TrainSpec, data: TrainingSet, epoch: int, rank: int, world_
     together = torch.arange(len(order))  # equal numbers beside each other stay so
     if spec.by_image:
         images = torch.tensor(data.images_of(order.tolist()))
-        order = order[torch.randperm(len(data.paths), generator=generator)[images].argsort(stable=True)]
-        together = torch.tensor(data.images_of(order.tolist()))
+        turns = torch.randperm(len(data.paths), generator=generator)[images].argsort(stable=True)
+        order, together = order[turns], images[turns]
     if spec.neighbours > 1:
-        order = order[_neighbours_first(data.images_of(order.tolist()), spec.neighbours, generator)]
-        together = torch.tensor(data.images_of(order.tolist())) // spec.neighbours
+        images = torch.tensor(data.images_of(order.tolist()))
+        turns = _neighbours_first(images, spec.neighbours, generator)
+        order, together = order[turns], images[turns] // spec.neighbours
     batch = spec.batch_size * world_size
     if spec.by_length:
         order = order[_alike_in_length(data.lengths_of(order.tolist()), together, batch)]
@@ -66,11 +67,10 @@ def epoch_rows(spec: TrainSpec, data: TrainingSet, epoch: int, rank: int, world_
     return rows
 
 
-def _neighbours_first(images: Sequence[int], neighbours: int, generator: torch.Generator) -> Tensor:
-    """An order of shuffled examples, given by their images, in which neighbouring images follow one another: the first
+def _neighbours_first(image: Tensor, neighbours: int, generator: torch.Generator) -> Tensor:
+    """An order of shuffled examples, given by their image, in which neighbouring images follow one another: the first
     example of every image, group after group in random order, then the second of every image that has one, and so on.
     """
-    image = torch.tensor(images)
     by_image = image.argsort(stable=True)
     counts = torch.bincount(image)
     turn = torch.empty_like(image)  # the how manieth of its image an example is

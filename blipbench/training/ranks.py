@@ -63,7 +63,9 @@ def part_of(count: int, rank: int) -> range:
 @torch.no_grad()
 def complete(rows: Tensor) -> None:
     """Every rank has filled in its part of `rows` [count, ...]; afterwards each has them all."""
-    for rank in range(world_size() if world_size() > 1 else 0):
+    if world_size() == 1:
+        return
+    for rank in range(world_size()):
         part = part_of(len(rows), rank)
         if part:
             dist.broadcast(rows[part.start : part.stop], src=rank)
