@@ -3,6 +3,7 @@ token's state is wanted the last layer computes no other. Nothing else may chang
 """
 
 import copy
+from typing import TypeVar
 
 import pytest
 import torch
@@ -17,9 +18,18 @@ CONTEXT_OF = torch.tensor([1, 0, 1, 1, 2])
 OTHER_OF = torch.tensor([0, 0, 2, 1, 1])
 
 
-def texts() -> tuple[Tensor, Tensor]:
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def with_copy(module: Module) -> tuple[Module, Module, Tensor, Tensor]:
+    """The module that saves, one of the same weights that will not, and texts for both."""
     mask = (torch.arange(7) < torch.tensor([7, 4, 5, 7, 3])[:, None]).long()
-    return torch.randint(1, 50, mask.shape) * mask, mask
+    return module, copy.deepcopy(module), torch.randint(1, 50, mask.shape) * mask, mask
 
 
 def assert_same(saving: nn.Module, plain: nn.Module, found: Tensor, wanted: Tensor, *contexts: Tensor) -> None:
@@ -43,20 +53,14 @@ def leaf_twice(*shape: int) -> tuple[Tensor, Tensor]:
 
 
 def test_an_encoder_with_shared_contexts_is_the_one_with_copies() -> None:
-    torch.manual_seed(0)
-    encoder = TextEncoder(CONFIG, 24)
-    plain = copy.deepcopy(encoder)
-    ids, mask = texts()
+    encoder, plain, ids, mask = with_copy(TextEncoder(CONFIG, 24))
     context, copied = leaf_twice(3, 9, 24)
     found = encoder(ids, mask, context, context_of=CONTEXT_OF)
     assert_same(encoder, plain, found, plain(ids, mask, copied[CONTEXT_OF]), context, copied)
 
 
 def test_a_mask_of_shared_contexts_is_one_of_the_contexts() -> None:
-    torch.manual_seed(1)
-    decoder = TextDecoder(CONFIG, 32, gradient_checkpointing=True)
-    plain = copy.deepcopy(decoder)
-    ids, mask = texts()
+    decoder, plain, ids, mask = with_copy(TextDecoder(CONFIG, 32, gradient_checkpointing=True))
     context_mask = (torch.arange(9) < torch.tensor([9, 6, 2])[:, None]).long()
     context, copied = leaf_twice(3, 9, 32)
     found = decoder(ids, mask, context, context_mask, CONTEXT_OF)
@@ -65,10 +69,7 @@ def test_a_mask_of_shared_contexts_is_one_of_the_contexts() -> None:
 
 
 def test_two_images_are_shared_each_for_itself() -> None:
-    torch.manual_seed(2)
-    encoder = TwinTextEncoder(CONFIG, 24)
-    plain = copy.deepcopy(encoder)
-    ids, mask = texts()
+    encoder, plain, ids, mask = with_copy(TwinTextEncoder(CONFIG, 24))
     left, left_copied = leaf_twice(3, 9, 24)
     right, right_copied = leaf_twice(3, 9, 24)
     found = encoder(ids, mask, left, right, CONTEXT_OF, OTHER_OF)
@@ -79,18 +80,12 @@ def test_two_images_are_shared_each_for_itself() -> None:
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("images", [False, True])
 def test_the_first_state_alone_is_that_of_all_states(images: bool, checkpointing: bool) -> None:
-    torch.manual_seed(3)
-    encoder = TextEncoder(CONFIG, 24, gradient_checkpointing=checkpointing)
-    plain = copy.deepcopy(encoder)
-    ids, mask = texts()
+    encoder, plain, ids, mask = with_copy(TextEncoder(CONFIG, 24, gradient_checkpointing=checkpointing))
     context = torch.randn(len(ids), 9, 24) if images else None
     assert_same(encoder, plain, encoder(ids, mask, context, first_only=True), plain(ids, mask, context)[:, :1])
 
 
 def test_the_first_state_over_two_images_is_that_of_all_states() -> None:
-    torch.manual_seed(4)
-    encoder = TwinTextEncoder(CONFIG, 24)
-    plain = copy.deepcopy(encoder)
-    ids, mask = texts()
+    encoder, plain, ids, mask = with_copy(TwinTextEncoder(CONFIG, 24))
     left, right = torch.randn(len(ids), 9, 24), torch.randn(len(ids), 9, 24)
     assert_same(encoder, plain, encoder(ids, mask, left, right, first_only=True), plain(ids, mask, left, right)[:, :1])
