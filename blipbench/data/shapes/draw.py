@@ -5,6 +5,7 @@ so the cost follows the area of the shapes, not of a large canvas. Colours are n
 textures keep the named colour on most of a shape's area and add a lighter or darker tint of it.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -51,8 +52,9 @@ def outline(shape: str, place: Place) -> npt.NDArray[np.float64]:
     return polygon
 
 
+@functools.cache
 def _unit_polygon(shape: str) -> npt.NDArray[np.float64]:
-    """[corners, 2], y down, bounding box centred on the origin, farthest corner at distance 1."""
+    """[corners, 2], y down, bounding box centred on the origin, farthest corner at distance 1. Not to be written to."""
     turn = np.linspace(0, 2 * math.pi, 48, endpoint=False)
     if shape == "circle":
         points = np.stack([np.cos(turn), np.sin(turn)], axis=1)
@@ -101,7 +103,7 @@ def cut_out(figure: Figure, place: Place) -> tuple[Image.Image, Image.Image, tup
     side = math.ceil(2 * place.radius) + 3
     big = (side * OVERSAMPLE, side * OVERSAMPLE)
     points = (outline(figure.shape, place) - (left, top)) * OVERSAMPLE
-    corners = [(float(x), float(y)) for x, y in points]
+    corners = [(x, y) for x, y in points.tolist()]
     alpha = Image.new("L", big)
     if figure.texture == "outlined":
         # A line of twice the width, cut at the outline: the stroke lies inside the shape and its corners stay sharp.
@@ -166,5 +168,6 @@ def _background(background: Background, width: int, height: int) -> npt.NDArray[
         level = 12 * np.clip(np.sin(u * pace) / pace, -1, 1)  # the sine's zero crossings, one pixel wide on each side
     else:
         level = 12 * np.clip(np.sin(u * pace) / pace, -1, 1) * np.clip(np.sin(v * pace) / pace, -1, 1)
-    pixels = np.array(background.colour) + level[:, :, None]
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    pixels = np.array(background.colour) + level[:, :, None]  # [height, width, 3]
+    np.rint(pixels, out=pixels)
+    return np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)

@@ -9,16 +9,19 @@ The splits: train, val, test (retrieval, captioning, VQA, NLVR), web (noisy capt
 video (clips), motion (single frames of clips, to train on), cards (one figure each, half as large).
 """
 
+import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from blipbench.data.shapes.annotations import split_files
 from blipbench.data.shapes.captions import CAPTIONS
-from blipbench.data.shapes.pictures import CLIPS, draw_all
+from blipbench.data.shapes.pictures import CLIPS, PICTURES_A_JOB, draw_all
 from blipbench.data.shapes.questions import ANSWER_LIST
 from blipbench.data.shapes.sampling import SPLITS
 from blipbench.data.shapes.scene import DOMAINS
@@ -84,7 +87,8 @@ def make_shapes(
     `out` must be empty or an earlier shapes data set; of the latter the annotations and pictures are replaced, so
     afterwards it holds exactly what was asked for. Annotations are written last: an interrupted run leaves none, and
     running it again completes it. `progress` is called now and then with the number of pictures and clips done, of
-    `sum(split_sizes(images, splits, train_images).values())`. `workers` processes draw.
+    `sum(split_sizes(images, splits, train_images).values())`. `workers` processes draw
+    and write texts.
 
     Raises UsageError for a folder of another making, a bad count, split or seed; DataError if `out` cannot be written.
     """
@@ -95,16 +99,18 @@ def make_shapes(
         _claim(out)
         manifest = {"made_by": GENERATOR, "version": VERSION, "seed": seed, "images": sizes}
         _write(out / MANIFEST, json.dumps(manifest, indent=1))
-        done = 0
-        for drawn in draw_all(out, seed, sizes, workers):
-            done += drawn
-            if progress is not None:
-                progress(done)
         annotations = []
-        for split, size in sizes.items():
-            for name, content in split_files(split, size, seed).items():
-                _write(out / name, _as_text(name, content))
-                annotations.append(out / name)
+        with _pool(workers, sum(sizes.values())) as pool:
+            texts = _texts(sizes, seed, pool)
+            done = 0
+            for drawn in draw_all(out, seed, sizes, pool):
+                done += drawn
+                if progress is not None:
+                    progress(done)
+            for of_split in texts:
+                for name, text in of_split.items():
+                    _write(out / name, text)
+                    annotations.append(out / name)
         _write(out / "answer_list.json", json.dumps(ANSWER_LIST, indent=1))
         _write(out / "vocab.txt", "".join(f"{entry}\n" for entry in shapes_vocabulary()))
     except OSError as error:
@@ -138,6 +144,30 @@ def _is_ours(manifest: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("made_by") == GENERATOR
+
+
+@contextlib.contextmanager
+def _pool(workers: int, pictures: int) -> Generator[Executor | None]:
+    """None where there is too little to do for the start of processes to pay."""
+    if workers < 2 or pictures < 2 * workers * PICTURES_A_JOB:
+        yield None
+        return
+    # Spawned, not forked: the caller may have threads, whose locks a fork would copy in whatever state they are.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _texts(sizes: Mapping[str, int], seed: int, pool: Executor | None) -> Iterable[dict[str, str]]:
+    """The annotation files of each split by name; a pool begins with them at once, before the pictures."""
+    return (pool.map if pool else map)(_split_texts, sizes, sizes.values(), [seed] * len(sizes))
+
+
+def _split_texts(split: str, size: int, seed: int) -> dict[str, str]:
+    return {name: _as_text(name, content) for name, content in split_files(split, size, seed).items()}
 
 
 def _as_text(name: str, content: Any) -> str:

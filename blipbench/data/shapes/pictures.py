@@ -1,11 +1,10 @@
-"""Draws the shapes world's pictures and clips into a data folder, in this process or in several.
+"""Draws the shapes world's pictures and clips into a data folder, in this process or in those of a pool.
 
 A picture's file depends on (seed, split, number) alone, so it does not matter who draws it.
 """
 
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
+from concurrent.futures import Executor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +35,8 @@ class Job(NamedTuple):
     stop: int
 
 
-def draw_all(out: Path, seed: int, sizes: dict[str, int], workers: int) -> Iterator[int]:
-    """Draw everything; yields the number of pictures and clips done since it last did. `workers` processes, at least 1.
+def draw_all(out: Path, seed: int, sizes: dict[str, int], pool: Executor | None) -> Iterator[int]:
+    """Draw everything; yields the number of pictures and clips done since it last did.
 
     Folders are made if need be. Raises OSError where a file cannot be written.
     """
@@ -50,11 +49,12 @@ def draw_all(out: Path, seed: int, sizes: dict[str, int], workers: int) -> Itera
         for split, size in sizes.items()
         for start in range(0, size, PICTURES_A_JOB)
     ]
-    if workers < 2 or len(jobs) < 2 * workers:
+    if pool is None:
         for job in jobs:
             yield from _draw(job)
     else:
-        yield from _draw_in_processes(jobs, workers)
+        for done in as_completed([pool.submit(_draw_job, job) for job in jobs]):
+            yield done.result()
 
 
 def write_clip(clip: Clip, path: Path) -> None:
@@ -69,18 +69,6 @@ def write_clip(clip: Clip, path: Path) -> None:
         for image in draw_frames(clip):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")))
         container.mux(stream.encode())
-
-
-def _draw_in_processes(jobs: Sequence[Job], workers: int) -> Iterator[int]:
-    # Spawned, not forked: the caller may have threads, whose locks a fork would copy in whatever state they are.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = [pool.submit(_draw_job, job) for job in jobs]
-        try:
-            for done in as_completed(running):
-                yield done.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _draw_job(job: Job) -> int:
