@@ -29,7 +29,7 @@ def make() -> None:
 @click.option("--images", default=200, show_default=True, type=int, help="Images of the test split.")
 @click.option("--train-images", type=int, help="Images of the train split; others follow it.  [default: 4 x images]")
 @click.option("--seed", default=0, show_default=True, type=int)
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Processes that draw.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Processes that do it.")
 def shapes(out: Path, images: int, train_images: int | None, seed: int, workers: int) -> None:
     """The shapes world: generated scenes for every kind of task, in the official formats of the real data sets."""
     from blipbench.data.shapes import make_shapes, split_sizes

@@ -54,7 +54,7 @@ def outline(shape: str, place: Place) -> npt.NDArray[np.float64]:
 
 @functools.cache
 def _unit_polygon(shape: str) -> npt.NDArray[np.float64]:
-    """[corners, 2], y down, bounding box centred on the origin, farthest corner at distance 1. Not to be written to."""
+    """[corners, 2], y down, bounding box centred on the origin, farthest corner at distance 1; read-only."""
     turn = np.linspace(0, 2 * math.pi, 48, endpoint=False)
     if shape == "circle":
         points = np.stack([np.cos(turn), np.sin(turn)], axis=1)
@@ -82,6 +82,7 @@ def _unit_polygon(shape: str) -> npt.NDArray[np.float64]:
         raise ValueError(f"no such shape: {shape}")
     points = points - (points.min(axis=0) + points.max(axis=0)) / 2
     unit: npt.NDArray[np.float64] = points / np.hypot(points[:, 0], points[:, 1]).max()
+    unit.setflags(write=False)  # every figure of this shape has this array
     return unit
 
 

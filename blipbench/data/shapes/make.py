@@ -87,8 +87,8 @@ def make_shapes(
     `out` must be empty or an earlier shapes data set; of the latter the annotations and pictures are replaced, so
     afterwards it holds exactly what was asked for. Annotations are written last: an interrupted run leaves none, and
     running it again completes it. `progress` is called now and then with the number of pictures and clips done, of
-    `sum(split_sizes(images, splits, train_images).values())`. `workers` processes draw
-    and write texts.
+    `sum(split_sizes(images, splits, train_images).values())`. `workers` processes draw,
+    and make the annotations' texts.
 
     Raises UsageError for a folder of another making, a bad count, split or seed; DataError if `out` cannot be written.
     """
