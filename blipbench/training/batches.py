@@ -1,5 +1,7 @@
 """What the trainer hands an objective: tensors on its device. Images are float32, normalised; texts are padded.
 
+Instead of images [m, 3, S, S] a batch may hold what a frozen image encoder made of them, [m, T, width].
+
 n counts the rank's examples, L the longest text's tokens. A mask is 1 at a token, 0 at padding. Every text starts with
 [CLS]: the objective puts [ENC] or [DEC] in its place where it needs one.
 """

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from blipbench.models.config import ModelConfig
 from blipbench.training.batches import PairBatch
-from blipbench.training.encoders import full_precision, image_encoder, text_encoder
+from blipbench.training.encoders import full_precision, image_encoder, image_tokens, text_encoder
 from blipbench.training.momentum import Pairs, start_copies, update_copies
 from blipbench.training.queues import advance, enqueue, require_divisible
 from blipbench.training.ranks import gathered, world_size
@@ -84,7 +84,7 @@ class ContrastiveObjective(nn.Module):
         Raises UsageError where the queue does not hold a whole number of the ranks' batches.
         """
         require_divisible(self.queue_size, len(batch.images) * world_size())
-        image_embeds = self.visual_encoder(batch.images)  # [n, T, width]
+        image_embeds = image_tokens(self.visual_encoder, batch.images)  # [n, T, width]
         states = self.text_encoder(batch.input_ids, batch.attention_mask, first_only=True)  # [n, 1, text width]
         with torch.no_grad():
             self.temp.clamp_(*_TEMPERATURE_RANGE)

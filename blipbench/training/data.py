@@ -2,7 +2,7 @@
 
     TrainingSet, an epoch's rows -> BatchMaker (in worker processes, or here) -> batch of uint8 -> the device
 
-Augmentation is seeded per example.
+Augmentation is seeded per example. Images that stay the same can be decoded, and encoded, once before the run.
 """
 
 import dataclasses
@@ -16,9 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from blipbench.data.images import decode_image, normalise
 from blipbench.data.loader import batches_of, load_pixels
+from blipbench.device import Runtime
 from blipbench.distributed import Ranks
 from blipbench.errors import DataError
 from blipbench.models.tokenizer import Tokenizer
+from blipbench.models.vit import ImageEncoder
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
 from blipbench.training.ranks import complete, part_of
 from blipbench.training.records import CaptionExample, NlvrExample, TrainingSet, VqaExample
@@ -27,6 +29,8 @@ from blipbench.training.transforms import augment, example_seed
 
 Batch: TypeAlias = PairBatch | VqaBatch | NlvrBatch
 Advance = Callable[[int], None]
+
+_ENCODED_AT_ONCE = 64  # images
 
 
 def decode_all(data: TrainingSet, image_size: int, workers: int, ranks: Ranks, advance: Advance) -> Tensor:
@@ -47,14 +51,36 @@ def decode_all(data: TrainingSet, image_size: int, workers: int, ranks: Ranks, a
     return pixels
 
 
+@torch.no_grad()
+def encode_all(encoder: ImageEncoder, pixels: Tensor, runtime: Runtime, ranks: Ranks, advance: Advance) -> Tensor:
+    """What a frozen encoder makes of uint8 pixels [images, 3, S, S]: [images, T, width] float32, on the CPU.
+
+    Each rank encodes a part; `advance` counts it.
+    """
+    mine = part_of(len(pixels), ranks.rank)
+    assert encoder.pos_embed is not None
+    embeds = torch.empty((len(pixels), *encoder.pos_embed.shape[1:]))
+    for start in range(mine.start, mine.stop, _ENCODED_AT_ONCE):
+        part = slice(start, min(start + _ENCODED_AT_ONCE, mine.stop))
+        with torch.autocast(runtime.device.type, torch.bfloat16, enabled=runtime.precision == "bf16"):
+            encoded = encoder(normalise(pixels[part].to(runtime.device)))  # [at most 64, T, width]
+        embeds[part] = encoded.cpu()
+        advance(len(encoded))
+    complete(embeds)
+    return embeds
+
+
 @dataclasses.dataclass(frozen=True)
 class BatchMaker:
-    """Makes a batch of examples: images as uint8, on the CPU. `pixels` [images, 3, S, S] are all, where cached."""
+    """Makes a batch of examples: images as uint8, on the CPU.
+
+    `cached` are all images, where they are kept: uint8 [images, 3, S, S], or encoded, [images, T, width].
+    """
 
     spec: TrainSpec
     data: TrainingSet
     tokenizer: Tokenizer
-    pixels: Tensor | None
+    cached: Tensor | None
 
     def __call__(self, epoch: int, rows: Sequence[int]) -> Batch:
         """Raises DataError where an image cannot be decoded."""
@@ -98,16 +124,16 @@ class BatchMaker:
         return NlvrBatch(images, image_of.view(-1, 2), ids, mask, labels)
 
     def _shared_images(self, shown: Sequence[int], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """uint8 [m, 3, S, S], and which of them each of `shown` is. An augmented image is another view every time."""
+        """The images, each once, and which of them each of `shown` is. Augmented, an image differs every time."""
         if self.spec.augment != "none":
             return self._images(shown, seeds), torch.arange(len(shown))
         place = {image: number for number, image in enumerate(dict.fromkeys(shown))}
         return self._images(list(place), seeds[: len(place)]), torch.tensor([place[image] for image in shown])
 
     def _images(self, images: Sequence[int], seeds: Sequence[int]) -> Tensor:
-        """uint8 [n, 3, S, S]."""
-        if self.pixels is not None:
-            return self.pixels[list(images)]
+        """uint8 [n, 3, S, S], or encoded [n, T, width]."""
+        if self.cached is not None:
+            return self.cached[list(images)]
         return torch.stack([self._decode(self.data.paths[i], s) for i, s in zip(images, seeds, strict=True)])
 
     def _decode(self, path: Path, seed: int) -> Tensor:
@@ -132,7 +158,7 @@ def load_batches(
 
     Raises DataError where an image cannot be decoded, BlipbenchError where a worker was killed.
     """
-    if workers == 0 or maker.pixels is not None:
+    if workers == 0 or maker.cached is not None:
         for rows in batches:
             yield maker(epoch, rows)
         return
@@ -150,9 +176,9 @@ def load_batches(
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """All tensors on the device, the images normalised there."""
+    """All tensors on the device, pixels normalised there."""
     moved = type(batch)(*(tensor.to(device, non_blocking=True) for tensor in batch))
-    return moved._replace(images=normalise(moved.images))
+    return moved._replace(images=normalise(moved.images)) if moved.images.dtype == torch.uint8 else moved
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,6 +51,11 @@ def _grid_positions(grid: int, width: int) -> Tensor:
     return torch.cat([waves.repeat(grid, 1), waves.repeat_interleave(grid, dim=0)], dim=1)
 
 
+def image_tokens(encoder: ImageEncoder, images: Tensor) -> Tensor:
+    """Images [n, 3, S, S] -> image_embeds [n, T, width]. Those that were encoded before the run are passed on."""
+    return images if images.ndim == 3 else encoder(images)
+
+
 def text_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> TextEncoder:
     """It attends to image tokens."""
     encoder = TextEncoder(config.text, config.vision.width, gradient_checkpointing=gradient_checkpointing)

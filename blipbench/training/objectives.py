@@ -16,6 +16,7 @@ from blipbench.training.contrastive import MOMENTUM, QUEUE_SIZE, ContrastiveObje
 from blipbench.training.encoders import (
     full_precision,
     image_encoder,
+    image_tokens,
     text_decoder,
     text_encoder,
     tie_all_but_self_attention,
@@ -162,7 +163,7 @@ class CaptionObjective(nn.Module):
         self.text_decoder = text_decoder(config, config.vision.width, gradient_checkpointing)
 
     def forward(self, batch: PairBatch, alpha: float) -> Losses:
-        image_embeds = self.visual_encoder(batch.images)  # [n, T, width]
+        image_embeds = image_tokens(self.visual_encoder, batch.images)  # [n, T, width]
         lm = caption_loss(
             self.text_decoder,
             self.dec_id,
@@ -194,7 +195,7 @@ class VqaObjective(nn.Module):
         self.text_decoder = text_decoder(config, config.text.width, gradient_checkpointing)
 
     def forward(self, batch: VqaBatch, alpha: float) -> Losses:
-        image_embeds = self.visual_encoder(batch.images)  # [m, T, width]
+        image_embeds = image_tokens(self.visual_encoder, batch.images)  # [m, T, width]
         states = self.text_encoder(
             with_first(batch.question_ids, self.enc_id), batch.question_mask, image_embeds, context_of=batch.image_of
         )  # [n, L, width]
@@ -230,7 +231,7 @@ class NlvrObjective(nn.Module):
         self.cls_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
 
     def forward(self, batch: NlvrBatch, alpha: float) -> Losses:
-        image_embeds = self.visual_encoder(batch.images)  # [m, T, width]
+        image_embeds = image_tokens(self.visual_encoder, batch.images)  # [m, T, width]
         (left, left_of), (right, right_of) = (
             shown.unique(return_inverse=True) for shown in batch.image_of.unbind(1)
         )  # an image is on the left of several sentences

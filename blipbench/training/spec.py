@@ -87,7 +87,8 @@ class TrainSpec(_Part):
     sentences about two; a batch encodes an image once. `by_length` puts texts of about the same length into a batch,
     which saves padding; what those two keep together counts as its longest. `freeze_vision` leaves the image encoder as
     the first weights have it, and saves its backward pass.
-    `cache_pixels` keeps every decoded image in memory, which only `augment: none` allows.
+    `cache_pixels` keeps every decoded image in memory, which only `augment: none` allows. `cache_embeds` keeps instead
+    what the frozen image encoder makes of it, T x width x 4 bytes an image: for small models, or few images.
     Checkpoints are written at the end of every epoch, and every `checkpoint_every` steps in between.
     """
 
@@ -100,6 +101,7 @@ class TrainSpec(_Part):
     augment: Literal["reference", "none"] = "reference"
     min_scale: Annotated[float, Field(gt=0, le=1)] = 0.5
     cache_pixels: bool = False
+    cache_embeds: bool = False
     workers: NonNegativeInt = 4
 
     epochs: PositiveInt
@@ -153,6 +155,15 @@ class TrainSpec(_Part):
     def _cached_pixels_are_the_same_every_epoch(self) -> "TrainSpec":
         if self.cache_pixels and self.augment != "none":
             raise ValueError("cache_pixels: augmented pixels differ every epoch; set augment to none")
+        return self
+
+    @model_validator(mode="after")
+    def _cached_embeds_are_the_same_every_epoch(self) -> "TrainSpec":
+        if self.cache_embeds and not (self.cache_pixels and self.freeze_vision and self.drop_path == 0):
+            raise ValueError(
+                "cache_embeds: what the image encoder makes of an image must stay the same; it needs cache_pixels and "
+                "freeze_vision true, and drop_path 0"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,10 +24,11 @@ from blipbench.download import hash_file
 from blipbench.errors import BlipbenchError
 from blipbench.models.config import ModelConfig
 from blipbench.models.tokenizer import load_tokenizer
+from blipbench.models.vit import ImageEncoder
 from blipbench.reporting.progress import Advance, stage_progress
 from blipbench.run import workers_per_rank
 from blipbench.training.build import build_objective
-from blipbench.training.data import Batch, BatchMaker, decode_all, load_batches, to_device
+from blipbench.training.data import Batch, BatchMaker, decode_all, encode_all, load_batches, to_device
 from blipbench.training.interrupt import Interruption
 from blipbench.training.log import MetricsLog, plot_metrics
 from blipbench.training.optim import make_optimizer, set_learning_rate
@@ -118,7 +119,7 @@ def train(spec: TrainSpec, options: TrainOptions, ranks: Ranks, interruption: In
     if state is not None:
         optimizer.load_state_dict(state.optimizer)
     workers = workers_per_rank(spec.workers, ranks.world_size)
-    maker = BatchMaker(spec, data, tokenizer, _cached(spec, data, workers, ranks))
+    maker = BatchMaker(spec, data, tokenizer, _cached(spec, data, objective, workers, runtime, ranks))
     model = _distributed(objective, runtime, ranks)
     run = _Run(spec, plan, config, runtime, ranks, folder, data, maker, objective, model, optimizer, validation)
     if state is None:
@@ -241,12 +242,20 @@ def _set_rng(states: list[Tensor], runtime: Runtime) -> None:
         torch.cuda.set_rng_state(states[1], runtime.device)
 
 
-def _cached(spec: TrainSpec, data: TrainingSet, workers: int, ranks: Ranks) -> Tensor | None:
+def _cached(
+    spec: TrainSpec, data: TrainingSet, objective: nn.Module, workers: int, runtime: Runtime, ranks: Ranks
+) -> Tensor | None:
     if not spec.cache_pixels:
         return None
     mine = part_of(len(data.paths), ranks.rank)
     with stage_progress("decode", "images", len(mine), enabled=ranks.is_main) as advance:
-        return decode_all(data, spec.image_size, workers, ranks, advance)
+        pixels = decode_all(data, spec.image_size, workers, ranks, advance)
+    if not spec.cache_embeds:
+        return pixels
+    encoder = objective.get_submodule("visual_encoder")
+    assert isinstance(encoder, ImageEncoder)
+    with stage_progress("encode", "images", len(mine), enabled=ranks.is_main) as advance:
+        return encode_all(encoder, pixels, runtime, ranks, advance)
 
 
 def _prefetched(batches: Iterator[Batch], runtime: Runtime) -> Generator[Batch, None, None]:

@@ -56,6 +56,7 @@ def test_set_changes_a_key_a_nested_key_and_one_size_of_a_named_model(tmp_path: 
         ("queue_size=null", "queue_size: kind 'retrieval' needs one"),
         ("by_image=true", "by_image: only kinds vqa and nlvr share an image's encoding"),
         ("augment=reference", "cache_pixels: augmented pixels differ every epoch"),
+        ("cache_embeds=true", "cache_embeds: what the image encoder makes of an image must stay the same; it needs"),
     ],
 )
 def test_a_wrong_change_is_named(change: str, message: str) -> None:

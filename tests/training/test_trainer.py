@@ -164,3 +164,15 @@ def test_a_frozen_image_encoder_stays_as_it_was_while_the_rest_learns(kind: str,
     before, after = weights(first), weights(tmp_path / "out")
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved and not any(name.startswith("visual_encoder.") for name in moved)
+
+
+@pytest.mark.parametrize(("kind", "ranks"), [*((kind, 1) for kind in KINDS), ("nlvr", 2)])
+def test_images_encoded_before_the_run_train_as_those_encoded_at_every_step(
+    kind: str, ranks: int, world: Path, tmp_path: Path
+) -> None:
+    for cached in (True, False):
+        config = write_config(tmp_path, kind, max_steps=6, freeze_vision=True, cache_embeds=cached)
+        ended = run_forked(train_arguments(config, world, tmp_path / str(cached)), ranks=ranks)
+        assert [rank.exit_code for rank in ended] == [0] * ranks, ended
+    before, at_every_step = (weights(tmp_path / str(cached)) for cached in (True, False))
+    torch.testing.assert_close(before, at_every_step, rtol=1e-4, atol=1e-5)
