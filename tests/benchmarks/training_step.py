@@ -16,6 +16,7 @@ from transformers import BlipConfig, BlipForConditionalGeneration, BlipForImageT
 
 from blipbench.config import load_model_config
 from blipbench.models.config import ModelConfig
+from blipbench.models.med import TextEncoder
 from blipbench.training.batches import PairBatch
 from blipbench.training.build import regularised
 from blipbench.training.objectives import PretrainObjective, RetrievalObjective
@@ -52,11 +53,15 @@ def our_step(
     *,
     gradient_checkpointing: bool = False,
     compiled: bool = False,
+    shared_contexts: bool = True,
 ) -> Step:
-    """Forward, backward and AdamW, as the trainer takes them."""
+    """Forward, backward and AdamW, as the trainer takes them.
+
+    Without `shared_contexts` each of ITM's pairs has a copy of its image, and keys and values of its own.
+    """
     device, n = batch.images.device, len(batch.images)
     torch.manual_seed(0)
-    objective: nn.Module
+    objective: PretrainObjective | RetrievalObjective
     if kind == "pretrain":
         objective = PretrainObjective(
             base_config(kind),
@@ -69,6 +74,8 @@ def our_step(
         objective = RetrievalObjective(
             base_config(kind), enc_id=ENC, queue_size=64 * n, gradient_checkpointing=gradient_checkpointing
         )
+    if not shared_contexts:
+        objective.text_encoder = _CopiedContexts(objective.text_encoder)
     objective.to(device).train()
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.05, fused=True)
@@ -84,6 +91,27 @@ def our_step(
         return loss.detach()
 
     return step
+
+
+class _CopiedContexts(nn.Module):
+    """A text encoder that is given every text's image anew."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        context: Tensor | None = None,
+        context_of: Tensor | None = None,
+        first_only: bool = False,
+    ) -> Tensor:
+        if context is not None and context_of is not None:
+            context = context[context_of]
+        states: Tensor = self.encoder(input_ids, attention_mask, context, first_only=first_only)
+        return states
 
 
 def transformers_pass(kind: Kind, batch: PairBatch, precision: Literal["fp32", "bf16"]) -> Step:
