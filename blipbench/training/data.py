@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from blipbench.data.images import decode_image, normalise
 from blipbench.data.loader import batches_of, load_pixels
-from blipbench.device import Runtime
 from blipbench.distributed import Ranks
 from blipbench.errors import DataError
 from blipbench.models.tokenizer import Tokenizer
@@ -52,7 +51,7 @@ def decode_all(data: TrainingSet, image_size: int, workers: int, ranks: Ranks, a
 
 
 @torch.no_grad()
-def encode_all(encoder: ImageEncoder, pixels: Tensor, runtime: Runtime, ranks: Ranks, advance: Advance) -> Tensor:
+def encode_all(encoder: ImageEncoder, pixels: Tensor, device: torch.device, ranks: Ranks, advance: Advance) -> Tensor:
     """What a frozen encoder makes of uint8 pixels [images, 3, S, S]: [images, T, width] float32, on the CPU.
 
     Each rank encodes a part; `advance` counts it.
@@ -62,8 +61,7 @@ def encode_all(encoder: ImageEncoder, pixels: Tensor, runtime: Runtime, ranks: R
     embeds = torch.empty((len(pixels), *encoder.pos_embed.shape[1:]))
     for start in range(mine.start, mine.stop, _ENCODED_AT_ONCE):
         part = slice(start, min(start + _ENCODED_AT_ONCE, mine.stop))
-        with torch.autocast(runtime.device.type, torch.bfloat16, enabled=runtime.precision == "bf16"):
-            encoded = encoder(normalise(pixels[part].to(runtime.device)))  # [at most 64, T, width]
+        encoded = encoder(normalise(pixels[part].to(device)))  # [part, T, width]
         embeds[part] = encoded.cpu()
         advance(len(encoded))
     complete(embeds)
@@ -72,7 +70,7 @@ def encode_all(encoder: ImageEncoder, pixels: Tensor, runtime: Runtime, ranks: R
 
 @dataclasses.dataclass(frozen=True)
 class BatchMaker:
-    """Makes a batch of examples: images as uint8, on the CPU.
+    """Makes a batch of examples, on the CPU: images as uint8, or encoded.
 
     `cached` are all images, where they are kept: uint8 [images, 3, S, S], or encoded, [images, T, width].
     """

@@ -187,7 +187,7 @@ def _step(
     for part in range(spec.accumulate):
         batch = next(batches)
         last = part == spec.accumulate - 1
-        with _without_exchange(run.model, last), _precision(run):
+        with _without_exchange(run.model, last), _precision(run.runtime):
             losses = run.model(batch, alpha)
         total = torch.stack(list(losses.values())).sum()
         if not math.isfinite(total.item()):
@@ -254,8 +254,8 @@ def _cached(
         return pixels
     encoder = objective.get_submodule("visual_encoder")
     assert isinstance(encoder, ImageEncoder)
-    with stage_progress("encode", "images", len(mine), enabled=ranks.is_main) as advance:
-        return encode_all(encoder, pixels, runtime, ranks, advance)
+    with stage_progress("encode", "images", len(mine), enabled=ranks.is_main) as advance, _precision(runtime):
+        return encode_all(encoder, pixels, runtime.device, ranks, advance)
 
 
 def _prefetched(batches: Iterator[Batch], runtime: Runtime) -> Generator[Batch, None, None]:
@@ -276,8 +276,8 @@ def _without_exchange(model: nn.Module, last: bool) -> contextlib.AbstractContex
     return model.no_sync() if isinstance(model, DistributedDataParallel) and not last else contextlib.nullcontext()
 
 
-def _precision(run: _Run) -> contextlib.AbstractContextManager[Any]:
-    return torch.autocast(run.runtime.device.type, torch.bfloat16, enabled=run.spec.precision == "bf16")
+def _precision(runtime: Runtime) -> contextlib.AbstractContextManager[Any]:
+    return torch.autocast(runtime.device.type, torch.bfloat16, enabled=runtime.precision == "bf16")
 
 
 def _fingerprint(

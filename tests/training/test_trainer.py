@@ -174,5 +174,6 @@ def test_images_encoded_before_the_run_train_as_those_encoded_at_every_step(
         config = write_config(tmp_path, kind, max_steps=6, freeze_vision=True, cache_embeds=cached)
         ended = run_forked(train_arguments(config, world, tmp_path / str(cached)), ranks=ranks)
         assert [rank.exit_code for rank in ended] == [0] * ranks, ended
+        assert ("encode: " in ended[0].output) == cached
     before, at_every_step = (weights(tmp_path / str(cached)) for cached in (True, False))
     torch.testing.assert_close(before, at_every_step, rtol=1e-4, atol=1e-5)
