@@ -6,6 +6,7 @@ token first (BLIP, section 3.1; the reference uses all tokens, never a pooled on
 
 from functools import partial
 
+from timm.models import checkpoint_seq
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ class ImageEncoder(VisionTransformer):
     """A pre-norm ViT without a classification head. LayerNorm's epsilon is 1e-6, as in the reference.
 
     With `gradient_checkpointing` a block's activations are not kept for the backward pass but computed again.
+    `first_blocks` and `last_blocks` are `forward` in two steps, for training where the first blocks are frozen.
     """
 
     def __init__(self, config: VisionConfig, gradient_checkpointing: bool = False) -> None:
@@ -32,6 +34,26 @@ class ImageEncoder(VisionTransformer):
             drop_path_rate=config.drop_path,
         )
         self.set_grad_checkpointing(gradient_checkpointing)
+        self.frozen_blocks = 0
+
+    def freeze(self, blocks: int) -> None:
+        """Train neither the embeddings nor the first `blocks` blocks, and where these are all, nor the final norm."""
+        self.frozen_blocks = blocks
+        trained = set(self.blocks[blocks:].parameters())
+        if trained:
+            trained |= set(self.norm.parameters())
+        for parameter in set(self.parameters()) - trained:
+            parameter.requires_grad_(False)
 
     def forward(self, pixels: Tensor) -> Tensor:  # type: ignore[override]
         return self.forward_features(pixels)  # [batch, tokens, width]
+
+    def first_blocks(self, pixels: Tensor) -> Tensor:
+        """The part that `freeze` froze: pixels -> tokens [batch, tokens, width] that `last_blocks` takes."""
+        tokens = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(pixels))))
+        return self.blocks[: self.frozen_blocks](tokens)
+
+    def last_blocks(self, tokens: Tensor) -> Tensor:
+        """The rest, the final norm included: image_embeds [batch, tokens, width]."""
+        blocks = self.blocks[self.frozen_blocks :]
+        return self.norm(checkpoint_seq(blocks, tokens) if self.grad_checkpointing else blocks(tokens))

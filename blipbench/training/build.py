@@ -2,8 +2,10 @@
 
 from torch import nn
 
+from blipbench.errors import UsageError
 from blipbench.models.config import ModelConfig
 from blipbench.models.tokenizer import Tokenizer
+from blipbench.models.vit import ImageEncoder
 from blipbench.training.objectives import (
     CaptionObjective,
     NlvrObjective,
@@ -15,10 +17,19 @@ from blipbench.training.spec import TrainSpec
 
 
 def build_objective(spec: TrainSpec, config: ModelConfig, tokenizer: Tokenizer) -> nn.Module:
-    """The objective with fresh weights, drawn from torch's generator."""
+    """The objective with fresh weights, drawn from torch's generator.
+
+    Raises UsageError where more blocks are to be frozen than the image encoder has.
+    """
+    depth = config.vision.depth
+    if spec.freeze_blocks > depth:
+        raise UsageError(f"freeze_blocks: {spec.freeze_blocks}, but the image encoder has a depth of {depth}")
     objective = _objective(spec, config, tokenizer)
-    if spec.freeze_vision:
-        objective.get_submodule("visual_encoder").requires_grad_(False)
+    frozen = depth if spec.freeze_vision else spec.freeze_blocks
+    if frozen:
+        for encoder in objective.modules():
+            if isinstance(encoder, ImageEncoder):
+                encoder.freeze(frozen)
     return objective
 
 

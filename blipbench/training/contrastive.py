@@ -89,7 +89,8 @@ class ContrastiveObjective(nn.Module):
         with torch.no_grad():
             self.temp.clamp_(*_TEMPERATURE_RANGE)
             update_copies(self.momentum_pairs(), self.momentum)
-            image_embeds_m = image_embeds if self._sees_as_its_copy() else self.visual_encoder_m(batch.images)
+            same = self._sees_as_its_copy()
+            image_embeds_m = image_embeds if same else image_tokens(self.visual_encoder_m, batch.images)
             states_m = self.text_encoder_m(batch.input_ids, batch.attention_mask, first_only=True)
             image_feats_m = features(self.vision_proj_m, image_embeds_m)
             text_feats_m = features(self.text_proj_m, states_m)

@@ -52,7 +52,7 @@ def decode_all(data: TrainingSet, image_size: int, workers: int, ranks: Ranks, a
 
 @torch.no_grad()
 def encode_all(encoder: ImageEncoder, pixels: Tensor, device: torch.device, ranks: Ranks, advance: Advance) -> Tensor:
-    """What a frozen encoder makes of uint8 pixels [images, 3, S, S]: [images, T, width] float32, on the CPU.
+    """What the encoder's frozen part makes of uint8 pixels [images, 3, S, S]: [images, T, width] float32, on the CPU.
 
     Each rank encodes a part; `advance` counts it.
     """
@@ -61,7 +61,7 @@ def encode_all(encoder: ImageEncoder, pixels: Tensor, device: torch.device, rank
     embeds = torch.empty((len(pixels), *encoder.pos_embed.shape[1:]))
     for start in range(mine.start, mine.stop, _ENCODED_AT_ONCE):
         part = slice(start, min(start + _ENCODED_AT_ONCE, mine.stop))
-        encoded = encoder(normalise(pixels[part].to(device)))  # [part, T, width]
+        encoded = encoder.first_blocks(normalise(pixels[part].to(device)))  # [part, T, width]
         embeds[part] = encoded.cpu()
         advance(len(encoded))
     complete(embeds)

@@ -52,8 +52,8 @@ def _grid_positions(grid: int, width: int) -> Tensor:
 
 
 def image_tokens(encoder: ImageEncoder, images: Tensor) -> Tensor:
-    """Images [n, 3, S, S] -> image_embeds [n, T, width]. Those that were encoded before the run are passed on."""
-    return images if images.ndim == 3 else encoder(images)
+    """Images [n, 3, S, S], or [n, T, width] from the frozen blocks -> image_embeds [n, T, width]."""
+    return encoder.last_blocks(images) if images.ndim == 3 else encoder(images)
 
 
 def text_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> TextEncoder:

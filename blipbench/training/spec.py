@@ -86,9 +86,9 @@ class TrainSpec(_Part):
     whose neighbours are each other's hard negatives. `by_image` keeps all questions about an image together, or
     sentences about two; a batch encodes an image once. `by_length` puts texts of about the same length into a batch,
     which saves padding; what those two keep together counts as its longest. `freeze_vision` leaves the image encoder as
-    the first weights have it, and saves its backward pass.
+    the first weights have it, `freeze_blocks` its embeddings and so many first blocks; both save their backward pass.
     `cache_pixels` keeps every decoded image in memory, which only `augment: none` allows. `cache_embeds` keeps instead
-    what the frozen image encoder makes of it, T x width x 4 bytes an image: for small models, or few images.
+    what the frozen blocks make of it, T x width x 4 bytes an image: for small models, or few images.
     Checkpoints are written at the end of every epoch, and every `checkpoint_every` steps in between.
     """
 
@@ -111,6 +111,7 @@ class TrainSpec(_Part):
     by_image: bool = False
     by_length: bool = False
     freeze_vision: bool = False
+    freeze_blocks: NonNegativeInt = 0
     accumulate: PositiveInt = 1
     schedule: Schedule = "cosine_per_epoch"
     lr: PositiveFloat
@@ -159,11 +160,18 @@ class TrainSpec(_Part):
 
     @model_validator(mode="after")
     def _cached_embeds_are_the_same_every_epoch(self) -> "TrainSpec":
-        if self.cache_embeds and not (self.cache_pixels and self.freeze_vision and self.drop_path == 0):
+        frozen = self.freeze_vision or self.freeze_blocks
+        if self.cache_embeds and not (self.cache_pixels and frozen and self.drop_path == 0):
             raise ValueError(
                 "cache_embeds: what the image encoder makes of an image must stay the same; it needs cache_pixels and "
-                "freeze_vision true, and drop_path 0"
+                "freeze_vision true (or freeze_blocks), and drop_path 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_whole_or_in_part(self) -> "TrainSpec":
+        if self.freeze_vision and self.freeze_blocks:
+            raise ValueError("freeze_blocks: freeze_vision true freezes them all; leave out one of the two")
         return self
 
     @model_validator(mode="after")

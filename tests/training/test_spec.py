@@ -56,6 +56,7 @@ def test_set_changes_a_key_a_nested_key_and_one_size_of_a_named_model(tmp_path: 
         ("queue_size=null", "queue_size: kind 'retrieval' needs one"),
         ("by_image=true", "by_image: only kinds vqa and nlvr share an image's encoding"),
         ("augment=reference", "cache_pixels: augmented pixels differ every epoch"),
+        ("freeze_blocks=-1", "freeze_blocks: input should be greater than or equal to 0"),
         ("cache_embeds=true", "cache_embeds: what the image encoder makes of an image must stay the same; it needs"),
     ],
 )
@@ -73,3 +74,8 @@ def test_an_unknown_key_of_the_file_is_named_with_the_nearest(tmp_path: Path) ->
 def test_a_patch_that_does_not_divide_the_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="image_size: 40 is not a multiple of the model's patch, 16"):
         resolve_sizes(spec(tmp_path, image_size=40), 100)
+
+
+def test_an_image_encoder_is_frozen_whole_or_in_part() -> None:
+    with pytest.raises(UsageError, match="freeze_blocks: freeze_vision true freezes them all"):
+        load_train_spec("retrieval_shapes", ["freeze_vision=true", "freeze_blocks=1"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from command_line import blipbench
 from forked import run_forked
-from training_runs import make_world, metrics, train_arguments, weights, write_config
+from training_runs import MODEL, make_world, metrics, train_arguments, weights, write_config
 
 KINDS = ["retrieval", "caption", "vqa", "nlvr", "pretrain"]
 
@@ -129,6 +129,7 @@ def test_images_that_ranks_decoded_for_each_other_are_those_that_each_decodes(wo
     ("flags", "message"),
     [
         (["--set", "batch_size=64"], "batch_size 64 = 64 examples a step, but the data has 60"),
+        (["--set", "freeze_blocks=2"], "freeze_blocks: 2, but the image encoder has a depth of 1"),
         (["--set", "queue_size=18"], "queue_size 18 is not a multiple of the 4 examples"),
         (["--set", "epoch=3"], "--set epoch=3: unknown key 'epoch'; did you mean 'epochs'?"),
         (["--set", "vocab=words.txt"], "vocab: there is no file"),
@@ -166,12 +167,19 @@ def test_a_frozen_image_encoder_stays_as_it_was_while_the_rest_learns(kind: str,
     assert moved and not any(name.startswith("visual_encoder.") for name in moved)
 
 
-@pytest.mark.parametrize(("kind", "ranks"), [*((kind, 1) for kind in KINDS), ("nlvr", 2)])
+FROZEN = {"freeze_vision": True}
+HALF_FROZEN = {"freeze_blocks": 1, "model": {**MODEL, "vision": {**MODEL["vision"], "depth": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "ranks", "frozen"),
+    [*((kind, 1, FROZEN) for kind in KINDS), ("nlvr", 2, FROZEN), *((kind, 1, HALF_FROZEN) for kind in KINDS)],
+)
 def test_images_encoded_before_the_run_train_as_those_encoded_at_every_step(
-    kind: str, ranks: int, world: Path, tmp_path: Path
+    kind: str, ranks: int, frozen: dict[str, Any], world: Path, tmp_path: Path
 ) -> None:
     for cached in (True, False):
-        config = write_config(tmp_path, kind, max_steps=6, freeze_vision=True, cache_embeds=cached)
+        config = write_config(tmp_path, kind, max_steps=6, cache_embeds=cached, **frozen)
         ended = run_forked(train_arguments(config, world, tmp_path / str(cached)), ranks=ranks)
         assert [rank.exit_code for rank in ended] == [0] * ranks, ended
         assert ("encode: " in ended[0].output) == cached
