@@ -61,6 +61,7 @@ def _objective(spec: TrainSpec, config: ModelConfig, tokenizer: Tokenizer) -> nn
             dec_id=dec_id,
             queue_size=spec.queue_size,
             momentum=spec.momentum,
+            neighbours=None if spec.itc else spec.neighbours,
             gradient_checkpointing=checkpointing,
         )
     return RetrievalObjective(

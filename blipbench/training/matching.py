@@ -51,6 +51,17 @@ def sampling_weights(feats: Tensor, candidates: Tensor, temp: Tensor, same: Tens
     return weights.masked_fill(same, 0)
 
 
+def near_weights(image_ids: Tensor, neighbours: int) -> Tensor:
+    """How likely each of n pairs is drawn as another's negative: [n, n], to be drawn from row by row.
+
+    Evenly from those with another image of the same `neighbours` consecutive ids, or where there is none from all with
+    another image.
+    """
+    other = image_ids[:, None] != image_ids
+    near = other & (image_ids[:, None] // neighbours == image_ids // neighbours)
+    return torch.where(near.any(1, keepdim=True), near, other).float()
+
+
 def matching_loss(
     text_encoder: TextEncoder,
     itm_head: nn.Linear,

@@ -24,7 +24,7 @@ from blipbench.training.encoders import (
     with_first,
 )
 from blipbench.training.language import answer_losses, caption_loss, owners
-from blipbench.training.matching import Pairs, Pick, draw, matching_loss, sampling_weights
+from blipbench.training.matching import Pairs, Pick, draw, matching_loss, near_weights, sampling_weights
 from blipbench.training.queues import enqueue
 from blipbench.training.ranks import gathered, gathered_with_grad, padded_alike
 
@@ -36,7 +36,11 @@ _RETRIEVAL_FLOOR = torch.finfo(torch.float32).tiny  # below any other chance; el
 
 
 class PretrainObjective(ContrastiveObjective):
-    """ITC, ITM and LM at once; encoder and decoder share everything but self-attention. Image ids play no part."""
+    """ITC, ITM and LM at once; encoder and decoder share everything but self-attention.
+
+    `neighbours` leaves ITC out: ITM's negatives are then drawn evenly from the pairs whose image ids are of the same
+    `neighbours` consecutive ones, or from all where the batch has none. Else image ids play no part.
+    """
 
     queue_ptr: Tensor
 
@@ -48,6 +52,7 @@ class PretrainObjective(ContrastiveObjective):
         dec_id: int,
         queue_size: int = QUEUE_SIZE,
         momentum: float = MOMENTUM,
+        neighbours: int | None = None,
         pick: Pick = draw,
         gradient_checkpointing: bool = False,
     ) -> None:
@@ -59,27 +64,39 @@ class PretrainObjective(ContrastiveObjective):
         )
         self.enc_id = enc_id
         self.dec_id = dec_id
+        self.neighbours = neighbours
         self.pick = pick
         self.text_decoder = text_decoder(self.config, config.vision.width, gradient_checkpointing)
         tie_all_but_self_attention(self.text_encoder, self.text_decoder)
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.int64))
+        if neighbours is not None:  # DDP waits for the gradients of all that is trained
+            for of_itc_alone in (self.vision_proj, self.text_proj):
+                of_itc_alone.requires_grad_(False)
+            self.temp.requires_grad_(False)
 
     def forward(self, batch: PairBatch, alpha: float) -> Losses:
+        if self.neighbours is not None:
+            image_embeds = image_tokens(self.visual_encoder, batch.images)  # [n, T, width]
+            weights = near_weights(batch.image_ids, self.neighbours)
+            itm = self._match(batch, image_embeds, weights, weights)
+            return {"itm": itm, "lm": self._caption(batch, image_embeds)}
         encoded = self.encode(batch)
         n = len(batch.images)
         own_pair = torch.eye(n, dtype=torch.bool, device=batch.images.device)
         positives = F.pad(own_pair.float(), (0, self.queue_size))  # [n, n + queue_size]
         itc = self.contrast(encoded, positives, alpha)
         self.enqueue(encoded, self.queue_ptr)
-        itm = self._match(batch, encoded, own_pair)
-        lm = caption_loss(self.text_decoder, self.dec_id, batch.input_ids, batch.attention_mask, encoded.image_embeds)
-        return {"itc": itc, "itm": itm, "lm": lm}
-
-    def _match(self, batch: PairBatch, encoded: Encoded, own_pair: Tensor) -> Tensor:
-        """Negatives are the rank's own, drawn by similarity to the momentum features."""
-        own = Pairs(encoded.image_embeds, with_first(batch.input_ids, self.enc_id), batch.attention_mask)
+        # Negatives are the rank's own, drawn by similarity to the momentum features.
         weights_t2i = sampling_weights(encoded.text_feats, encoded.image_feats_m, self.temp, own_pair, _PRETRAIN_FLOOR)
         weights_i2t = sampling_weights(encoded.image_feats, encoded.text_feats_m, self.temp, own_pair, _PRETRAIN_FLOOR)
+        itm = self._match(batch, encoded.image_embeds, weights_t2i, weights_i2t)
+        return {"itc": itc, "itm": itm, "lm": self._caption(batch, encoded.image_embeds)}
+
+    def _caption(self, batch: PairBatch, image_embeds: Tensor) -> Tensor:
+        return caption_loss(self.text_decoder, self.dec_id, batch.input_ids, batch.attention_mask, image_embeds)
+
+    def _match(self, batch: PairBatch, image_embeds: Tensor, weights_t2i: Tensor, weights_i2t: Tensor) -> Tensor:
+        own = Pairs(image_embeds, with_first(batch.input_ids, self.enc_id), batch.attention_mask)
         return matching_loss(self.text_encoder, self.itm_head, own, own, self.pick(weights_t2i), self.pick(weights_i2t))
 
 

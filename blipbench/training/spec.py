@@ -83,10 +83,11 @@ class TrainSpec(_Part):
     those of `image_size` (pixels) and `vocab` (a file in the data folder; null is bert-base-uncased's).
     Learning rate: see `schedule.py`. `alpha` rises from 0 over the first `alpha_epochs`.
     `neighbours` consecutive images of the annotation stay together in a batch (1: none, as in the reference), for data
-    whose neighbours are each other's hard negatives. `by_image` keeps all questions about an image together, or
-    sentences about two; a batch encodes an image once. `by_length` puts texts of about the same length into a batch,
-    which saves padding; what those two keep together counts as its longest. `freeze_vision` leaves the image encoder as
-    the first weights have it, `freeze_blocks` its embeddings and so many first blocks; both save their backward pass.
+    whose neighbours are each other's hard negatives; `itc` false pre-trains on ITM, against these alone, and LM.
+    `by_image` keeps all questions about an image together, or sentences about two; a batch encodes an image once.
+    `by_length` puts texts of about the same length into a batch, which saves padding; what those two keep together
+    counts as its longest. `freeze_vision` leaves the image encoder as the first weights have it, `freeze_blocks` its
+    embeddings and so many first blocks; both save their backward pass.
     `cache_pixels` keeps every decoded image in memory, which only `augment: none` allows. `cache_embeds` keeps instead
     what the frozen blocks make of it, T x width x 4 bytes an image: for small models, or few images.
     Checkpoints are written at the end of every epoch, and every `checkpoint_every` steps in between.
@@ -128,6 +129,7 @@ class TrainSpec(_Part):
     seed: NonNegativeInt = 42
 
     queue_size: PositiveInt | None = None
+    itc: bool = True
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.995
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.4
     alpha_epochs: NonNegativeInt = 1
@@ -172,6 +174,12 @@ class TrainSpec(_Part):
     def _frozen_whole_or_in_part(self) -> "TrainSpec":
         if self.freeze_vision and self.freeze_blocks:
             raise ValueError("freeze_blocks: freeze_vision true freezes them all; leave out one of the two")
+        return self
+
+    @model_validator(mode="after")
+    def _negatives_without_itc(self) -> "TrainSpec":
+        if not self.itc and not (self.kind == "pretrain" and self.neighbours > 1):
+            raise ValueError("itc: false is for kind 'pretrain' with neighbours of 2 or more, ITM's negatives then")
         return self
 
     @model_validator(mode="after")
