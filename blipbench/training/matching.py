@@ -1,5 +1,5 @@
 """Image-text matching (ITM): is this text of this image? With hard negatives, drawn by ITC similarity (BLIP, section
-3.2).
+3.2), or without ITC among neighbouring images.
 
 In: a rank's pairs and the candidates to draw from, its own or every rank's. Out: cross-entropy over each pair as it is,
 each text with an image not its own, and each image with a text not its own.

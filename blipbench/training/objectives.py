@@ -70,9 +70,8 @@ class PretrainObjective(ContrastiveObjective):
         tie_all_but_self_attention(self.text_encoder, self.text_decoder)
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.int64))
         if neighbours is not None:  # DDP waits for the gradients of all that is trained
-            for of_itc_alone in (self.vision_proj, self.text_proj):
+            for of_itc_alone in (self.temp, *self.vision_proj.parameters(), *self.text_proj.parameters()):
                 of_itc_alone.requires_grad_(False)
-            self.temp.requires_grad_(False)
 
     def forward(self, batch: PairBatch, alpha: float) -> Losses:
         if self.neighbours is not None:
