@@ -1,6 +1,7 @@
 """The annotation files of the shapes world: scenes in, the JSON that the official readers read out.
 
     shapes_karpathy_train.json                [{"image", "caption", "image_id"}], one row a caption
+    shapes_twins_train.json                   those of its rows whose image has a twin that only turns left or above round
     shapes_karpathy_{val,test}.json           [{"image", "caption": [5]}]
     shapes_karpathy_{val,test}_gt.json        COCO's own format; an image's id is the number in its name
     vqa_{train,val,test}.json                 [{"question_id", "question", "answer": [10], "image", "dataset": "vqa"}]
@@ -19,6 +20,7 @@
 Each function returns the files of one split by name; nothing is written here.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -64,19 +66,26 @@ def _retrieval(scenes: Sequence[Scene], split: str, seed: int) -> Files:
         caption_scene(scene, scene_rng(seed, split, index, CAPTION_RNG), CAPTIONS) for index, scene in enumerate(scenes)
     ]
     if split == "train":
-        return {
-            "shapes_karpathy_train.json": [
-                {"image": image_name(split, index), "caption": caption, "image_id": f"shapes_{index:06d}"}
-                for index, texts in enumerate(captions)
-                for caption in texts
-            ]
-        }
+        rows = [
+            [{"image": image_name(split, i), "caption": caption, "image_id": f"shapes_{i:06d}"} for caption in texts]
+            for i, texts in enumerate(captions)
+        ]
+        twins = [of_scene for scene, of_scene in zip(scenes, rows, strict=True) if _has_twin_by_side(scene)]
+        return {"shapes_karpathy_train.json": _flat(rows), "shapes_twins_train.json": _flat(twins)}
     return {
         f"shapes_karpathy_{split}.json": [
             {"image": image_name(split, index), "caption": list(texts)} for index, texts in enumerate(captions)
         ],
         f"shapes_karpathy_{split}_gt.json": _coco([{"id": index} for index in range(len(scenes))], captions),
     }
+
+
+def _has_twin_by_side(scene: Scene) -> bool:
+    return scene.has_twin and scene.focus.kind in ("left", "above")
+
+
+def _flat(rows: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return list(itertools.chain.from_iterable(rows))
 
 
 def _coco(images: list[dict[str, Any]], captions: Sequence[Sequence[str]]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from blipbench.data.shapes.vocabulary import shapes_vocabulary
 from blipbench.errors import DataError, UsageError
 
 GENERATOR = "blipbench shapes"
-VERSION = 4  # raised whenever the same seed would give other files
+VERSION = 5  # raised whenever the same seed would give other files
 MANIFEST = "shapes.json"
 
 
