@@ -3,7 +3,7 @@
 #   make test              lint, types, tests, and a small demo: what CI runs
 #   make bench             speed and memory at real sizes (minutes)
 #   make lint              lint and types only
-#   make train-shapes      train the models that ship, into blipbench/bundled (about an hour on two idle cores)
+#   make train-shapes      train the models that ship, into blipbench/bundled (51 minutes on two cores)
 #   make capfilt-ablation  what CapFilt does, into leaderboards/capfilt_shapes.md (46 minutes on two cores)
 #   make clean             remove .venv, caches, demo/ and build outputs
 
@@ -51,17 +51,18 @@ train-shapes: world
 	$(TRAIN) cards_shapes --data $(WORLD) --out $(TRAINED) --fresh
 	$(TRAIN) caption_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/cards_shapes/last.safetensors
 	$(TRAIN) pretrain_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/caption_shapes/last.safetensors
+	$(TRAIN) twins_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/pretrain_shapes/last.safetensors
 	$(MAKE) --no-print-directory -j2 answers joint
 	$(BLIPBENCH) ckpt slim $(TRAINED)/joint_shapes/last.safetensors $(BUNDLED)/shapes_base.safetensors
 	$(BLIPBENCH) ckpt slim $(TRAINED)/vqa_shapes/last.safetensors $(BUNDLED)/shapes_vqa.safetensors
 	$(BLIPBENCH) ckpt slim $(TRAINED)/nlvr_shapes/last.safetensors $(BUNDLED)/shapes_nlvr.safetensors
 
 answers:
-	$(ALONE) vqa_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/pretrain_shapes/last.safetensors
+	$(ALONE) vqa_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/twins_shapes/last.safetensors
 	$(ALONE) nlvr_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/vqa_shapes/last.safetensors
 
 joint:
-	$(ALONE) joint_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/pretrain_shapes/last.safetensors
+	$(ALONE) joint_shapes --data $(WORLD) --out $(TRAINED) --fresh --init $(TRAINED)/twins_shapes/last.safetensors
 
 capfilt-ablation: world
 	$(BIN)/python experiments/capfilt_shapes.py --data $(WORLD) --work $(DEMO)/capfilt --seeds $(SEEDS) \

@@ -74,7 +74,8 @@ def blipbench(done: Path, *arguments: str | Path) -> None:
 def train(experiment: Experiment, seed: int, name: str, config: str, *more: str | Path) -> None:
     folder = experiment.folder(seed, name)
     common = ("--data", experiment.data, "--out", folder, "--seed", str(seed), "--fresh")
-    blipbench(folder / f"train_{config}.log", "train", config, *common, "--set", "epochs=1000", *more)
+    order = ("--set", "epochs=1000", "--set", "by_length=false")
+    blipbench(folder / f"train_{config}.log", "train", config, *common, *order, *more)
 
 
 def pretrain(experiment: Experiment, seed: int, variant: str) -> None:
@@ -84,7 +85,8 @@ def pretrain(experiment: Experiment, seed: int, variant: str) -> None:
     vision = ("--vit", bundled_checkpoints()["shapes_base"], "--set", "lr=1.5e-3")  # the text model starts random
     train(experiment, seed, variant, "caption_shapes", *vision, *common)
     captioner = ("--init", experiment.checkpoint(seed, variant, "caption_shapes"), "--set", "lr=1.0e-3")
-    train(experiment, seed, variant, "pretrain_shapes", *captioner, "--set", "neighbours=1", *common)
+    whole = ("--set", "neighbours=1", "--set", "freeze_vision=false", "--set", "cache_embeds=false")
+    train(experiment, seed, variant, "pretrain_shapes", *captioner, *whole, *common)
 
 
 def bootstrap(experiment: Experiment, seed: int) -> None:
