@@ -1,7 +1,7 @@
 """The annotation files of the shapes world: scenes in, the JSON that the official readers read out.
 
     shapes_karpathy_train.json                [{"image", "caption", "image_id"}], one row a caption
-    shapes_twins_train.json                   those of its rows whose image has a twin that only turns left or above round
+    shapes_twins_train.json                   those of its rows whose image has a twin that turns left or above round
     shapes_karpathy_{val,test}.json           [{"image", "caption": [5]}]
     shapes_karpathy_{val,test}_gt.json        COCO's own format; an image's id is the number in its name
     vqa_{train,val,test}.json                 [{"question_id", "question", "answer": [10], "image", "dataset": "vqa"}]
