@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import math
 import shutil
+import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -266,9 +267,14 @@ def _prefetched(batches: Iterator[Batch], runtime: Runtime) -> Generator[Batch, 
 def _distributed(objective: nn.Module, runtime: Runtime, ranks: Ranks) -> nn.Module:
     if ranks.world_size == 1:
         return objective
-    # Queues and pointers are equal on all ranks by construction, so buffers need no broadcast.
     devices = [runtime.device] if runtime.device.type == "cuda" else None
-    return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+    with warnings.catch_warnings():
+        # Queues and pointers are equal on all ranks by construction, so buffers need no broadcast. Newer versions of
+        # torch have another name for that, which older ones do not know.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(
+            objective, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
 
 
 def _without_exchange(model: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:

@@ -116,6 +116,13 @@ def test_a_damaged_image_is_named_by_every_rank_whichever_decodes_it(world: Path
         assert "shapes_train_000011.jpg: not an image" in ended.output
 
 
+def test_ranks_that_train_print_no_warning(world: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, "caption", max_steps=1)
+    for ended in run_forked(train_arguments(config, world, tmp_path / "out"), ranks=2):
+        assert ended.exit_code == 0
+        assert "Warning" not in ended.output
+
+
 def test_images_that_ranks_decoded_for_each_other_are_those_that_each_decodes(world: Path, tmp_path: Path) -> None:
     for cached in (True, False):
         config = write_config(tmp_path, epochs=1, cache_pixels=cached)
