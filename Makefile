@@ -4,7 +4,7 @@
 #   make bench             speed and memory at real sizes (minutes)
 #   make lint              lint and types only
 #   make train-shapes      train the models that ship, into blipbench/bundled (51 minutes on two cores)
-#   make capfilt-ablation  what CapFilt does, into leaderboards/capfilt_shapes.md (46 minutes on two cores)
+#   make capfilt-ablation  what CapFilt does, into leaderboards/capfilt_shapes.md (42 minutes on two cores)
 #   make clean             remove .venv, caches, demo/ and build outputs
 
 PYTHON ?= python3
