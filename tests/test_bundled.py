@@ -1,5 +1,6 @@
 """The checkpoints that ship: small, found by name, the shapes world's own, and better than chance at their tasks."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,13 @@ from command_line import blipbench
 
 from blipbench.config import list_tasks
 from blipbench.data.shapes import make_shapes, shapes_vocabulary
+from blipbench.data.shapes.sampling import TWINS_EVERY, sample_scene
 from blipbench.models.checkpoint import load_checkpoint
 from blipbench.paths import bundled_checkpoints
 from blipbench.results import read_result
 
 IMAGES = 24
+LEFT_AND_ABOVE = 7  # a seed whose first three pairs of test twins are about these
 # A floor far above what random weights reach on so few images, and below what the models do on many.
 ABOVE_CHANCE = {
     "retrieval_shapes": ("r_mean", 80.0),
@@ -54,6 +57,26 @@ def test_a_run_without_a_checkpoint_takes_it_and_beats_chance(task: str, world: 
     metric, floor = ABOVE_CHANCE[task]
     (result,) = tmp_path.rglob("result.json")
     assert read_result(result).metrics[metric].value > floor
+
+
+def test_itm_tells_scenes_apart_that_differ_only_in_left_or_above(tmp_path: Path) -> None:
+    make_shapes(tmp_path, images=3 * TWINS_EVERY, seed=LEFT_AND_ABOVE, splits=("test",))
+    rows = json.loads((tmp_path / "shapes_karpathy_test.json").read_text())
+    right = []
+    for first in range(0, len(rows), TWINS_EVERY):
+        assert sample_scene(LEFT_AND_ABOVE, "test", first).focus.kind in ("left", "above")
+        one, other = rows[first : first + 2]
+        texts = [*one["caption"], *other["caption"]]
+        of_one, of_other = (itm(tmp_path / row["image"], texts) for row in (one, other))
+        right += [(a > b) == (text in one["caption"]) for text, a, b in zip(texts, of_one, of_other, strict=True)]
+    assert len(right) == 30
+    assert sum(right) >= 28
+
+
+def itm(picture: Path, texts: list[str]) -> list[float]:
+    done = blipbench("match", picture, *texts, "--ckpt", "shapes_base", "--json")
+    assert done.exit_code == 0, done.output
+    return [match["itm"] for match in json.loads(done.stdout)["matches"]]
 
 
 def test_a_mistyped_name_is_answered_with_the_right_one(tmp_path: Path) -> None:
