@@ -20,7 +20,6 @@
 Each function returns the files of one split by name; nothing is written here.
 """
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -67,25 +66,21 @@ def _retrieval(scenes: Sequence[Scene], split: str, seed: int) -> Files:
     ]
     if split == "train":
         rows = [
-            [{"image": image_name(split, i), "caption": caption, "image_id": f"shapes_{i:06d}"} for caption in texts]
-            for i, texts in enumerate(captions)
+            {"image": image_name(split, index), "caption": caption, "image_id": f"shapes_{index:06d}"}
+            for index, texts in enumerate(captions)
+            for caption in texts
         ]
-        twins = [of_scene for scene, of_scene in zip(scenes, rows, strict=True) if _has_twin_by_side(scene)]
-        return {"shapes_karpathy_train.json": _flat(rows), "shapes_twins_train.json": _flat(twins)}
+        turned = {
+            image_name(split, i) for i, s in enumerate(scenes) if s.has_twin and s.focus.kind in ("left", "above")
+        }
+        twins = [row for row in rows if row["image"] in turned]
+        return {"shapes_karpathy_train.json": rows, "shapes_twins_train.json": twins}
     return {
         f"shapes_karpathy_{split}.json": [
             {"image": image_name(split, index), "caption": list(texts)} for index, texts in enumerate(captions)
         ],
         f"shapes_karpathy_{split}_gt.json": _coco([{"id": index} for index in range(len(scenes))], captions),
     }
-
-
-def _has_twin_by_side(scene: Scene) -> bool:
-    return scene.has_twin and scene.focus.kind in ("left", "above")
-
-
-def _flat(rows: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    return list(itertools.chain.from_iterable(rows))
 
 
 def _coco(images: list[dict[str, Any]], captions: Sequence[Sequence[str]]) -> dict[str, Any]:
