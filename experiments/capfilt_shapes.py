@@ -85,7 +85,7 @@ def pretrain(experiment: Experiment, seed: int, variant: str) -> None:
     vision = ("--vit", bundled_checkpoints()["shapes_base"], "--set", "lr=1.5e-3")  # the text model starts random
     train(experiment, seed, variant, "caption_shapes", *vision, *common)
     captioner = ("--init", experiment.checkpoint(seed, variant, "caption_shapes"), "--set", "lr=1.0e-3")
-    whole = ("--set", "neighbours=1", "--set", "freeze_vision=false", "--set", "cache_embeds=false")
+    whole = ("--set", "neighbours=1", "--set", "freeze_vision=false", "--set", "cache_embeds=false")  # ViT included
     train(experiment, seed, variant, "pretrain_shapes", *captioner, *whole, *common)
 
 
