@@ -44,7 +44,7 @@ lint: .venv/.installed
 world: $(WORLD)/vocab.txt
 
 # Written last, so what an interrupted run left is made again.
-$(WORLD)/vocab.txt: .venv/.installed $(wildcard blipbench/data/shapes/*.py)
+$(WORLD)/vocab.txt: .venv/.installed $(wildcard blipbench/shapes/*.py)
 	$(BLIPBENCH) data make shapes --out $(WORLD) --images 200 --train-images 32000 --seed 0
 
 train-shapes: world

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from blipbench.paths import bundled_checkpoints
+from blipbench.config.paths import bundled_checkpoints
 
 VARIANTS = ("off", "filter", "captioner", "both")  # Table 1's rows
 METRICS = {"retrieval_shapes": ("txt_r1", "img_r1"), "caption_shapes": ("CIDEr", "exact")}

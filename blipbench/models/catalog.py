@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from blipbench.paths import bundled_checkpoints, data_file
+from blipbench.config.paths import bundled_checkpoints, data_file
 
 Kind = Literal["retrieval", "itm", "pretrain", "caption", "vqa", "nlvr", "features"]
 

@@ -21,13 +21,13 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from blipbench.config.paths import bundled_checkpoints
 from blipbench.download import Progress, cache_dir, fetch, hash_file
 from blipbench.errors import CheckpointError, DataError
 from blipbench.models.catalog import find_entry, nearest_names
 from blipbench.models.config import ModelConfig
 from blipbench.models.layouts import is_transformers, to_official
 from blipbench.models.sizes import Stated, stated_by
-from blipbench.paths import bundled_checkpoints
 
 Layout = Literal["official", "safetensors", "transformers"]
 

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from blipbench.config.paths import data_file
 from blipbench.models.catalog import find_entry
-from blipbench.paths import data_file
 
 _PAPER_MODELS = {"base": "BLIP ViT-B", "large": "BLIP ViT-L"}
 _OUR_PREFIX = {"t2v": "vid"}  # published.json says text-to-video where blipbench says what is retrieved

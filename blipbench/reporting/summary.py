@@ -14,12 +14,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from blipbench.config import load_task
+from blipbench.config.task import load_task
 from blipbench.errors import UsageError
-from blipbench.journal import write_bytes
+from blipbench.evaluation.journal import write_bytes
+from blipbench.evaluation.result import MetricValue, Result, read_result
 from blipbench.reporting.published import published_row
 from blipbench.reporting.terminal import incomparable, interval_text
-from blipbench.results import MetricValue, Result, read_result
 
 
 @dataclass(frozen=True)

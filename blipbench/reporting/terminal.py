@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from blipbench.config import TaskSpec, load_task
+from blipbench.config.task import TaskSpec, load_task
 from blipbench.errors import UsageError
+from blipbench.evaluation.result import MetricValue, Result, StageRecord
 from blipbench.reporting.published import PublishedRow, published_row
-from blipbench.results import MetricValue, Result, StageRecord
 
 _SHOWN_FAILURES = 10
 _STATUS_STYLE = {"complete": "green", "incomplete": "yellow", "suspect": "bold red"}

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from blipbench.data.images import decode_image, normalise
 from blipbench.data.loader import batches_of, load_pixels
-from blipbench.distributed import Ranks
 from blipbench.errors import DataError
+from blipbench.evaluation.ranks import Ranks
 from blipbench.models.tokenizer import Tokenizer
 from blipbench.models.vit import ImageEncoder
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch

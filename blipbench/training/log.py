@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from blipbench.whole_file import write_whole
+from blipbench.files import write_whole
 
 
 class MetricsLog:

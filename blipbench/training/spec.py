@@ -21,8 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from blipbench.config import SettingValue, Split, load_model_config
-from blipbench.config_files import (
+from blipbench.config.files import (
     canonical,
     did_you_mean,
     fields_at,
@@ -32,9 +31,10 @@ from blipbench.config_files import (
     validate,
     yaml_files,
 )
+from blipbench.config.paths import search_path
+from blipbench.config.task import SettingValue, Split, load_model_config
 from blipbench.errors import UsageError
 from blipbench.models.config import ModelConfig
-from blipbench.paths import search_path
 
 Kind = Literal["pretrain", "retrieval", "caption", "vqa", "nlvr"]
 Schedule = Literal["cosine_per_epoch", "step_decay", "cosine_per_step"]

@@ -9,7 +9,7 @@
         state.pt             everything else a resume needs: all tensors, AdamW, the step, every rank's RNG
         metrics.jsonl        see `log.py`
 
-Each is written as `whole_file.py` has it: a kill or a full disk leaves what was.
+Each is written as `files.py` has it: a kill or a full disk leaves what was.
 """
 
 import json
@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from blipbench.errors import CheckpointError, UsageError
+from blipbench.files import write_whole
 from blipbench.models.checkpoint import identity
 from blipbench.models.config import ModelConfig
 from blipbench.models.conversion import save_checkpoint
 from blipbench.models.sizes import ignored_as
-from blipbench.whole_file import write_whole
 
 _OURS = ("train.json", "last.safetensors", "best.safetensors", "evaluations.json", "state.pt", "metrics.jsonl")
 

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from blipbench.device import Runtime, make_runtime
-from blipbench.distributed import Ranks
 from blipbench.download import hash_file
 from blipbench.errors import BlipbenchError
+from blipbench.evaluation.ranks import Ranks
+from blipbench.evaluation.run import workers_per_rank
 from blipbench.models.config import ModelConfig
 from blipbench.models.tokenizer import load_tokenizer
 from blipbench.models.vit import ImageEncoder
-from blipbench.reporting.progress import Advance, stage_progress
-from blipbench.run import workers_per_rank
+from blipbench.progress import Advance, stage_progress
 from blipbench.training.build import build_objective
 from blipbench.training.data import Batch, BatchMaker, decode_all, encode_all, load_batches, to_device
 from blipbench.training.interrupt import Interruption

@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 
-from blipbench.config import ModelInput, TaskSpec, load_task, override_settings
+from blipbench.config.task import ModelInput, TaskSpec, load_task, override_settings
 from blipbench.device import Runtime
-from blipbench.distributed import Ranks
-from blipbench.recipes import RECIPES
-from blipbench.reporting.progress import stage_progress
-from blipbench.run import RunOptions, run_task
+from blipbench.evaluation.ranks import Ranks
+from blipbench.evaluation.run import RunOptions, run_task
+from blipbench.files import write_whole
+from blipbench.progress import stage_progress
+from blipbench.protocols.registry import RECIPES
 from blipbench.training.log import MetricsLog
 from blipbench.training.schedule import Plan
 from blipbench.training.spec import TrainSpec
 from blipbench.training.state import Evaluations, TrainFolder
-from blipbench.whole_file import write_whole
 
 
 class Validation:

@@ -23,7 +23,7 @@ from blipbench.models.checkpoint_files import locate, read_tensors
 from blipbench.models.config import ModelConfig
 from blipbench.models.nlvr import twin_state_dict
 from blipbench.models.sizes import Stated, ignored_as, kind_of
-from blipbench.reporting.progress import CountedProgress
+from blipbench.progress import CountedProgress
 from blipbench.training.contrastive import ContrastiveObjective
 from blipbench.training.momentum import start_copies
 from blipbench.training.spec import Kind, TrainSpec

@@ -28,7 +28,7 @@ import transformers
 from reference_way import ReferenceWay
 from torch import Tensor
 
-from blipbench.config import load_model_config
+from blipbench.config.task import load_model_config
 from blipbench.data.images import normalise
 from blipbench.device import PRECISIONS, Runtime, make_runtime
 from blipbench.inference.blip import BlipRunner
@@ -42,10 +42,10 @@ from blipbench.models.checkpoint import Checkpoint, load_checkpoint, load_weight
 from blipbench.models.conversion import save_checkpoint
 from blipbench.models.random_weights import random_state_dict
 from blipbench.models.tokenizer import Tokenizer, load_tokenizer
-from blipbench.protocols import retrieval_score
-from blipbench.protocols.candidates import Candidates, find_candidates
-from blipbench.protocols.retrieval import TEXTS_PER_UNIT
-from blipbench.protocols.retrieval_score import Embeddings, Pairs
+from blipbench.protocols.retrieval import score as retrieval_score
+from blipbench.protocols.retrieval.candidates import Candidates, find_candidates
+from blipbench.protocols.retrieval.score import Embeddings, Pairs
+from blipbench.protocols.retrieval.stages import TEXTS_PER_UNIT
 
 IMAGES_PER_SIXTH_CAPTION = 500  # COCO's 5,000 test images have 25,010 captions
 

@@ -12,8 +12,8 @@ import pytest
 from command_line import command, result_of
 from make_checkpoint import make_checkpoint
 
-from blipbench.config import load_model_config
-from blipbench.data.shapes import make_shapes
+from blipbench.config.task import load_model_config
+from blipbench.shapes import make_shapes
 
 pytestmark = pytest.mark.benchmark_suite
 

@@ -9,8 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from blipbench.inference import similarity
-from blipbench.protocols.candidates import find_candidates
-from blipbench.protocols.retrieval_score import Embeddings, itc_ranks
+from blipbench.protocols.retrieval.candidates import find_candidates
+from blipbench.protocols.retrieval.score import Embeddings, itc_ranks
 
 IMAGES, TEXTS, EMBED_DIM, K_TEST = 2_000, 10_000, 16, 8
 BLOCK_BYTES = 2**20

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from blipbench.config import load_model_config
+from blipbench.config.paths import data_file
+from blipbench.config.task import load_model_config
 from blipbench.models.catalog import CatalogEntry, find_entry, load_catalog, nearest_names
-from blipbench.paths import data_file
 
 PUBLISHED = json.loads(data_file("leaderboards", "published.json").read_text(encoding="utf-8"))
 

@@ -12,10 +12,10 @@ from PIL import Image
 from rich.console import Console
 from sample_result import RECORD
 
-from blipbench.cli import main
+from blipbench.cli.main import main
 from blipbench.errors import UsageError
+from blipbench.evaluation.result import Result, write_result
 from blipbench.reporting.summary import figures, find_results, plot_figures, print_figures
-from blipbench.results import Result, write_result
 
 
 def result(**changes: Any) -> Result:

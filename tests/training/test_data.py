@@ -6,8 +6,8 @@ import pytest
 import torch
 from training_runs import make_world, spec
 
-from blipbench.distributed import Ranks
 from blipbench.errors import DataError
+from blipbench.evaluation.ranks import Ranks
 from blipbench.models.tokenizer import load_tokenizer
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
 from blipbench.training.data import BatchMaker, decode_all, load_batches, to_device

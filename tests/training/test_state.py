@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from blipbench.errors import BlipbenchError, CheckpointError, UsageError
+from blipbench.files import write_whole
 from blipbench.training.state import TrainFolder, TrainingState
-from blipbench.whole_file import write_whole
 
 
 def state(step: int, size: int = 4) -> TrainingState:

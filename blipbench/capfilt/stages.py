@@ -1,0 +1,172 @@
+"""CapFilt: texts of better quality for noisy images from the web (BLIP, arXiv:2201.12086, section 3.3).
+
+A captioner writes one synthetic text T_s an image by nucleus sampling, a filter drops the web texts T_w and the
+synthetic ones that its ITM head takes for no match; what is left trains a new model. Two stages for `run_stages`:
+
+    caption     protocols/captioning.py's, over the web's images
+    filter      the ITM head on every text of an image that was captioned, or on the web's texts alone
+
+Either may be left out (the paper's Table 1): without a filter every text is kept, without a captioner there is none but
+the web's. `judge` turns the samples into each image's texts, kept or dropped.
+"""
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from blipbench.capfilt.result import JudgedImage, JudgedText
+from blipbench.data.captions import CaptionDataset
+from blipbench.data.dataset import Clip, Source
+from blipbench.data.loader import load_pixels
+from blipbench.data.text import normalise_caption
+from blipbench.data.web import WEB_WORDS
+from blipbench.inference.capabilities import MatchingEncoder
+from blipbench.inference.captioner import BlipCaptionRunner
+from blipbench.inference.search import SearchSettings
+from blipbench.protocols.base import Sample, Samples, Stage, Unit
+from blipbench.protocols.captioning.stages import CaptionImages
+
+MAX_TOKENS = 35  # of a text that the filter reads, as in retrieval, which it was finetuned for
+
+FILTER_ROWS = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("file", pa.string()),
+        ("text", pa.string()),  # as typed, or as the captioner wrote it
+        ("synthetic", pa.bool_()),
+        ("no_match", pa.float32()),  # the ITM head's two logits
+        ("match", pa.float32()),
+        ("kept", pa.bool_()),  # the logit of 'match' is the larger one
+    ]
+)
+
+
+def build_stages(
+    dataset: CaptionDataset,
+    captioner: BlipCaptionRunner | None,
+    matching: MatchingEncoder | None,
+    settings: SearchSettings,
+    *,
+    prompt: str,
+    seed: int,
+    workers: int,
+) -> list[Stage]:
+    """`prompt` begins every synthetic caption, and is cut off it; `seed` is that of the sampling, from which every
+    image has one of its own. Raises UsageError where the lengths do not fit the captioner."""
+    stages: list[Stage] = []
+    if captioner is not None:
+        captioner.check(prompt, settings)
+        stages.append(CaptionImages(captioner, dataset, prompt, settings, seed, workers))
+    if matching is not None:
+        stages.append(FilterTexts(matching, dataset, workers))
+    return stages
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTexts:
+    """All texts of an image, the web's first; `synthetic` says of each whether the captioner wrote it."""
+
+    image: int
+    texts: list[str]
+    synthetic: list[bool]
+
+    def digest(self) -> str:
+        """Names the texts, so that a resumed run judges an image again whose texts have changed."""
+        return f"{zlib.crc32(repr((self.texts, self.synthetic)).encode()):08x}"
+
+
+def texts_of_images(dataset: CaptionDataset, samples: Samples) -> Iterator[ImageTexts]:
+    """The web's texts of each image and, after a caption stage, its synthetic one. An image that could not be
+    captioned is left out."""
+    if "caption" not in samples:
+        for image, texts in enumerate(dataset.references):
+            yield ImageTexts(image, texts, [False] * len(texts))
+        return
+    for row in samples["caption"].select(["image_id", "caption"]).to_pylist():
+        web = dataset.references[row["image_id"]]
+        yield ImageTexts(row["image_id"], [*web, row["caption"]], [*[False] * len(web), True])
+
+
+@dataclasses.dataclass(frozen=True)
+class FilterTexts:
+    """Both ITM logits of every text: a unit is one image with its texts."""
+
+    model: MatchingEncoder
+    dataset: CaptionDataset
+    workers: int
+    name: str = "filter"
+    noun: str = "texts"
+    schema: pa.Schema = FILTER_ROWS
+
+    def units(self, earlier: Samples) -> list[Unit]:
+        of_image = self.model.image_flops(1) + self.model.context_flops(1)
+        of_text = self.model.match_flops(np.arange(MAX_TOKENS + 1), 1)
+        units = []
+        for texts in texts_of_images(self.dataset, earlier):
+            tokens = [min(text.count(" ") + 3, MAX_TOKENS) for text in texts.texts]  # as if a word were one
+            cost = of_image + float(of_text[tokens].sum())
+            units.append(Unit(f"image-{texts.image}-{texts.digest()}", cost, len(tokens), texts))
+        return units
+
+    def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+        sources = [self.dataset.sources[unit.payload.image] for unit in units]
+        vision = self.model.vision
+        for batch in load_pixels(
+            sources, image_size=vision.image_size, batch_size=vision.batch, workers=self.workers, fit=vision.fit
+        ):
+            yield from (Sample(units[at].id, error=reason) for at, reason in batch.failures)
+            if not batch.indices:
+                continue
+            _, tokens = self.model.embed_images(batch.pixels)
+            present = [units[at] for at in batch.indices]
+            normalised = [normalise_caption(text, WEB_WORDS) for unit in present for text in unit.payload.texts]
+            matcher = self.model.matcher(self.model.tokenize(normalised, MAX_TOKENS))
+            owner = np.repeat(np.arange(len(present)), [unit.items for unit in present])
+            logits = matcher.submit_own(tokens, owner).logits()  # [texts of the batch, 2]
+            for unit, of_unit in zip(present, logits.split([unit.items for unit in present]), strict=True):
+                yield Sample(unit.id, self._rows(unit.payload, of_unit.tolist()))
+
+    def _rows(self, texts: ImageTexts, logits: list[list[float]]) -> list[dict[str, object]]:
+        return [
+            {
+                "image_id": texts.image,
+                "file": self.dataset.names[texts.image],
+                "text": text,
+                "synthetic": synthetic,
+                "no_match": no_match,
+                "match": match,
+                "kept": match > no_match,
+            }
+            for text, synthetic, (no_match, match) in zip(texts.texts, texts.synthetic, logits, strict=True)
+        ]
+
+
+def judge(dataset: CaptionDataset, samples: Samples) -> list[JudgedImage]:
+    """Every image that no stage failed on, with its texts, in the order of the data."""
+    by_image: dict[int, list[JudgedText]] = {}
+    if "filter" in samples:
+        for row in samples["filter"].to_pylist():
+            text = JudgedText(row["text"], row["synthetic"], row["kept"], _probability(row["no_match"], row["match"]))
+            by_image.setdefault(row["image_id"], []).append(text)
+    else:
+        for item in texts_of_images(dataset, samples):
+            texts = zip(item.texts, item.synthetic, strict=True)
+            by_image[item.image] = [JudgedText(text, synthetic, kept=True) for text, synthetic in texts]
+    return [
+        JudgedImage(dataset.names[image], _file(dataset.sources[image]), tuple(texts))
+        for image, texts in by_image.items()
+    ]
+
+
+def _file(source: Source) -> Path:
+    return source.path if isinstance(source, Clip) else source[0]
+
+
+def _probability(no_match: float, match: float) -> float:
+    """Of a match: the softmax of the two logits."""
+    return 0.5 * (1 + math.tanh((match - no_match) / 2))

@@ -1,0 +1,187 @@
+"""The result of a run, `result.json`: one schema-versioned record that every figure of a table can be traced to.
+
+Written atomically when a run ends; read back validated.
+"""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+import blipbench
+from blipbench.device import Runtime
+from blipbench.errors import DataError
+from blipbench.evaluation.journal import write_json
+
+SCHEMA_VERSION: Literal[1] = 1
+
+Status = Literal["complete", "incomplete", "suspect"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MetricValue(_Record):
+    """`low` and `high` bound the central 95% of bootstrap resamples over images."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class TaskRecord(_Record):
+    name: str
+    title: str
+    protocol: str
+    split: str
+    settings: dict[str, Any]
+
+
+class ModelRecord(_Record):
+    """`size` names the sizes in configs/models: base, large, ..."""
+
+    name: str
+    size: str
+    file: str
+    sha256: str
+    parameters: int
+    kind: str
+    image_size: int
+
+
+class DataRecord(_Record):
+    annotation: str
+    annotation_sha256: str
+    counts: dict[str, int]  # what there is of what: images, texts, questions, ...
+    limited_from: int | None  # images in the annotation when --limit took fewer
+
+
+class UnitCounts(_Record):
+    expected: int
+    done: int
+    failed: int
+
+
+class FailureRecord(_Record):
+    stage: str
+    unit: str
+    error: str
+
+
+class StageRecord(_Record):
+    """`items` and `flops` count this start of the run alone, over all ranks; `reused_items` came from the journal."""
+
+    name: str
+    noun: str
+    items: int
+    reused_items: int
+    flops: float
+    seconds: float
+
+
+class Timing(_Record):
+    """`peak_flops` is the measured rate of one rank's device, in FLOP/s, in the run's precision."""
+
+    stages: list[StageRecord]
+    total_seconds: float
+    peak_flops: float
+
+
+class SelfCheckRecord(_Record):
+    """`compared` values (`noun`) were computed again plainly; `changed` of `checked` outcomes come out otherwise."""
+
+    noun: str
+    compared: int
+    deviation: float | None  # None when it is not a number, which is suspect
+    bound: float
+    outcome: str
+    changed: int
+    checked: int
+    suspect: bool
+
+
+class Environment(_Record):
+    blipbench: str
+    python: str
+    torch: str
+    platform: str
+    device: str
+    driver: str | None
+    precision: str
+    threads: int
+    world_size: int
+    git_commit: str | None
+
+
+class Memory(_Record):
+    """Of rank 0's process."""
+
+    peak_rss_bytes: int
+    peak_device_bytes: int
+
+
+class Result(_Record):
+    schema_version: Literal[1] = SCHEMA_VERSION
+    status: Status
+    created: str
+    task: TaskRecord
+    main_metric: str
+    metrics: dict[str, MetricValue]
+    notes: list[str]  # what could not be computed, and the way out
+    data: DataRecord
+    units: UnitCounts
+    failures: list[FailureRecord]
+    model: ModelRecord
+    self_check: SelfCheckRecord
+    timing: Timing
+    memory: Memory
+    environment: Environment
+    seed: int
+
+
+def write_result(path: Path, result: Result) -> None:
+    write_json(path, result.model_dump(mode="json"))
+
+
+def read_result(path: Path) -> Result:
+    try:
+        return Result.model_validate(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist: the run has not finished; add --resume to its command") from error
+    except (json.JSONDecodeError, ValidationError) as error:
+        raise DataError(f"{path} is not a blipbench result of schema {SCHEMA_VERSION}: {error}") from error
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def describe_environment(runtime: Runtime, world_size: int) -> Environment:
+    is_cuda = runtime.device.type == "cuda"
+    return Environment(
+        blipbench=blipbench.__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        platform=platform.platform(),
+        device=runtime.describe(),
+        driver=_output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if is_cuda else None,
+        precision=runtime.precision,
+        threads=torch.get_num_threads(),
+        world_size=world_size,
+        git_commit=_output("git", "-C", os.path.dirname(blipbench.__file__), "rev-parse", "HEAD"),
+    )
+
+
+def _output(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None

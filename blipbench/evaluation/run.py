@@ -1,0 +1,276 @@
+"""One benchmark run from its flags to its result: what `blipbench run` and `blipbench score` call.
+
+task + checkpoint + data -> dataset, model -> protocol -> evaluate -> result.json
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from blipbench.config.task import TaskSpec, list_model_configs
+from blipbench.data.dataset import Dataset
+from blipbench.device import DEVIATION_BOUNDS, Runtime, make_runtime
+from blipbench.errors import BlipbenchError, UsageError
+from blipbench.evaluation.journal import RunFolder, write_json
+from blipbench.evaluation.loop import Evaluation, Progress, evaluate
+from blipbench.evaluation.ranks import Ranks
+from blipbench.evaluation.result import (
+    DataRecord,
+    FailureRecord,
+    Memory,
+    MetricValue,
+    ModelRecord,
+    Result,
+    SelfCheckRecord,
+    StageRecord,
+    TaskRecord,
+    Timing,
+    UnitCounts,
+    describe_environment,
+    now,
+    read_result,
+    write_result,
+)
+from blipbench.inference.clip import ClipRunner
+from blipbench.inference.peak import measure_peak
+from blipbench.metrics.metric import Metrics
+from blipbench.models.catalog import load_catalog
+from blipbench.models.checkpoint import Checkpoint, load_checkpoint
+from blipbench.models.checkpoint_files import locate
+from blipbench.models.clip import ClipCheckpoint, Family, family_of, load_clip
+from blipbench.models.config import ModelConfig
+from blipbench.progress import CountedProgress
+from blipbench.protocols.dual_encoders import adapt_task, refuse_lacking
+from blipbench.protocols.registry import RECIPES
+
+AnyCheckpoint: TypeAlias = Checkpoint | ClipCheckpoint
+
+peak_of = functools.cache(measure_peak)  # one measurement a process, however many tasks it runs
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """The flags of `blipbench run`, except the tasks; `out` is the folder that holds all runs.
+
+    Without a `checkpoint` a task is run on its own.
+    """
+
+    checkpoint: str | None
+    data: Path
+    out: Path
+    split: str | None = None
+    limit: int | None = None
+    device: str | None = None
+    precision: str = "fp32"
+    batch_tokens: int | None = None
+    workers: int | None = None
+    seed: int = 0
+    resume: bool = False
+    fresh: bool = False
+    stop_on_error: bool = False
+    model_config: ModelConfig | None = None
+    family: Family | None = None  # what --model says the checkpoint is, where it is no BLIP
+
+
+def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progress) -> Result | None:
+    """Run one task and write its result.json; the result on rank 0, None on the others.
+
+    Raises BlipbenchError; a SharedError where several ranks can go on with another task.
+    """
+    started = time.perf_counter()
+    with ranks.together():  # no rank journals before the folder is claimed
+        runtime = make_runtime(options.device, options.precision, options.batch_tokens, ranks.local_rank)
+        split = options.split or task.data.split
+        recipe = RECIPES[task.protocol]
+        source = _source_of(task, options.checkpoint)
+        family = options.family or family_of(Path(source).expanduser())
+        if family is not None:
+            refuse_lacking(task, recipe, family)
+        dataset = recipe.read(task, options.data, split, options.limit)
+        checkpoint = _fetch_checkpoint(source, options, ranks)
+        model: Any
+        if isinstance(checkpoint, ClipCheckpoint):
+            task = adapt_task(task, recipe, checkpoint)
+            model = ClipRunner(checkpoint, runtime)
+        else:
+            model = recipe.load(task, checkpoint, runtime)
+
+        folder = RunFolder(options.out / task.name / model_name(checkpoint))
+        if ranks.is_main:
+            fingerprint = _fingerprint(task, split, options, checkpoint, dataset)
+            folder.begin(fingerprint, resume=options.resume, fresh=options.fresh)
+    peak = peak_of(runtime)
+    protocol = recipe.build(task, model, dataset, workers_per_rank(options.workers, ranks.world_size))
+    evaluation = evaluate(protocol, folder, ranks, progress, seed=options.seed, stop_on_error=options.stop_on_error)
+    if not ranks.is_main:
+        return None
+    result = _result(task, split, checkpoint, dataset, runtime, ranks, evaluation, peak, options.seed, started)
+    _write(folder.path, result, evaluation.metrics)
+    return result
+
+
+def _write(folder: Path, result: Result, metrics: Metrics | None) -> None:
+    """The files for a benchmark's server, then the result: where it is, all is."""
+    for name, content in (metrics.exports if metrics else {}).items():
+        write_json(folder / name, content)
+    write_result(folder / "result.json", result)
+
+
+def _source_of(task: TaskSpec, asked: str | None) -> str:
+    if (source := asked or task.checkpoint) is not None:
+        return source
+    official = ", ".join(entry.file for entry in load_catalog() if task.name in entry.tasks)
+    raise UsageError(f"{task.name}: --ckpt is missing; give a checkpoint" + (f", e.g. {official}" if official else ""))
+
+
+def _fetch_checkpoint(source: str, options: RunOptions, ranks: Ranks) -> AnyCheckpoint:
+    with CountedProgress("download", "bytes", enabled=ranks.is_main) as progress:
+        path = locate(source, progress)
+        family = family_of(path)
+        if options.family not in (None, family):
+            found = f"its config.json says {family}" if family else "it is no transformers folder of that model"
+            raise UsageError(f"--model {options.family}: {source}: {found}")
+        if family is None:
+            return load_checkpoint(
+                str(path), config=options.model_config, configs=list_model_configs(), progress=progress
+            )
+    if options.model_config is not None:
+        raise UsageError(f"--model: {source} is a {family} model and states its own sizes; leave --model out")
+    return load_clip(path)
+
+
+def model_name(checkpoint: AnyCheckpoint) -> str:
+    path = checkpoint.path
+    if path.parent.name == "snapshots":  # the hub's cache: models--OWNER--NAME/snapshots/COMMIT
+        return path.parent.parent.name.removeprefix("models--").replace("--", "_")
+    return path.stem if path.is_file() else path.name
+
+
+def workers_per_rank(asked: int | None, world_size: int) -> int:
+    """Decoding processes: as asked, else an even share of the cores, at most 8."""
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return min(8, cores // world_size)
+
+
+def _fingerprint(
+    task: TaskSpec, split: str, options: RunOptions, checkpoint: AnyCheckpoint, dataset: Dataset
+) -> dict[str, Any]:
+    """What must be equal for two runs' samples to be mixed."""
+    return {
+        "task": task.name,
+        "protocol": task.protocol,
+        "split": split,
+        "settings": task.settings.model_dump(mode="json"),
+        "image_size": task.model.image_size,
+        **task.data.model_dump(mode="json", exclude={"annotations", "split"}),
+        "limit": options.limit,
+        "checkpoint_sha256": checkpoint.sha256,
+        "annotation_sha256": dataset.annotation_sha256,
+        "precision": options.precision,
+        "seed": options.seed,
+    }
+
+
+def _result(
+    task: TaskSpec,
+    split: str,
+    checkpoint: AnyCheckpoint,
+    dataset: Dataset,
+    runtime: Runtime,
+    ranks: Ranks,
+    evaluation: Evaluation,
+    peak: float,
+    seed: int,
+    started: float,
+) -> Result:
+    self_check = _self_check(evaluation, runtime)
+    failed = len(evaluation.failures)
+    assert evaluation.metrics is not None  # rank 0 has them
+    return Result(
+        status="incomplete" if failed else "suspect" if self_check.suspect else "complete",
+        created=now(),
+        task=TaskRecord(
+            name=task.name,
+            title=task.title,
+            protocol=task.protocol,
+            split=split,
+            settings={**task.settings.model_dump(mode="json"), "max_words": task.data.max_words},
+        ),
+        main_metric=task.main_metric,
+        metrics=metric_values(evaluation.metrics),
+        notes=list(evaluation.metrics.notes),
+        data=DataRecord(
+            annotation=str(dataset.annotation),
+            annotation_sha256=dataset.annotation_sha256,
+            counts=dataset.counts,
+            limited_from=dataset.limited_from,
+        ),
+        units=UnitCounts(expected=evaluation.expected_units, done=evaluation.expected_units - failed, failed=failed),
+        failures=[FailureRecord(**dataclasses.asdict(failure)) for failure in evaluation.failures],
+        model=ModelRecord(
+            name=model_name(checkpoint),
+            size=checkpoint.config.name,
+            file=checkpoint.path.name,
+            sha256=checkpoint.sha256,
+            parameters=checkpoint.num_parameters,
+            kind=checkpoint.kind,
+            image_size=task.model.image_size,
+        ),
+        self_check=self_check,
+        timing=Timing(
+            stages=[StageRecord(**dataclasses.asdict(stage)) for stage in evaluation.stages],
+            total_seconds=time.perf_counter() - started,
+            peak_flops=peak,
+        ),
+        memory=Memory(**runtime.peak_memory()),
+        environment=describe_environment(runtime, ranks.world_size),
+        seed=seed,
+    )
+
+
+def _self_check(evaluation: Evaluation, runtime: Runtime) -> SelfCheckRecord:
+    check = evaluation.self_check
+    assert check is not None  # rank 0 has it
+    bound = DEVIATION_BOUNDS[runtime.precision]
+    finite = math.isfinite(check.deviation)
+    return SelfCheckRecord(
+        noun=check.noun,
+        compared=check.compared,
+        deviation=check.deviation if finite else None,
+        bound=bound,
+        outcome=check.outcome,
+        changed=check.changed,
+        checked=check.checked,
+        suspect=not finite or check.deviation > bound,
+    )
+
+
+def metric_values(metrics: Metrics) -> dict[str, MetricValue]:
+    return {name: MetricValue(**dataclasses.asdict(metric)) for name, metric in metrics.values.items()}
+
+
+def rescore(folder: Path) -> Result:
+    """Metrics of a finished run, computed again from its samples, without a model; result.json gets them."""
+    path = folder / "result.json"
+    result = read_result(path)
+    recipe = RECIPES[result.task.protocol]
+    samples: dict[str, pa.Table] = {}
+    for stage in recipe.stages:
+        file = folder / "samples" / f"{stage}.parquet"
+        if file.exists():
+            samples[stage] = pq.read_table(file)
+    if not samples:
+        raise BlipbenchError(f"{folder / 'samples'} holds no samples; run the task again with --fresh")
+    metrics = recipe.score(samples, result.seed)
+    rescored = result.model_copy(update={"metrics": metric_values(metrics), "notes": list(metrics.notes)})
+    _write(folder, rescored, metrics)
+    return rescored

@@ -1,0 +1,70 @@
+"""Captioning plugged in: Karpathy files, NoCaps' or a table, a BLIP with a text decoder, one stage."""
+
+import os
+from pathlib import Path
+
+from blipbench.config.task import CaptioningTask
+from blipbench.data.captions import CaptionDataset, make_captions, number_images, read_captions, read_nocaps
+from blipbench.data.karpathy import annotation_places, find_annotation
+from blipbench.data.table import read_table
+from blipbench.device import Runtime
+from blipbench.errors import UsageError
+from blipbench.inference.captioner import BlipCaptionRunner
+from blipbench.inference.search import SearchSettings
+from blipbench.models.blip import BlipCaptioner
+from blipbench.models.checkpoint import Checkpoint, load_weights
+from blipbench.models.tokenizer import load_tokenizer
+from blipbench.protocols.captioning import stages as captioning
+from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
+
+
+def read(task: CaptioningTask, root: Path, split: str, limit: int | None) -> CaptionDataset:
+    annotation = find_annotation(root, annotation_of(task, split), task.name)
+    references = _references(task, root, split)
+    if (columns := task.data.columns) is not None:
+        captioned, sha256 = read_table(annotation, image=columns.image, captions=columns.captions)
+        images = number_images(captioned)
+        return make_captions(root, annotation, sha256, images, references, task.name, split, limit)
+    reader = {"karpathy": read_captions, "nocaps": read_nocaps}.get(task.data.reader)
+    if reader is None:
+        raise UsageError(
+            f"{task.name}: data.reader: captioning reads karpathy, nocaps and table, not {task.data.reader!r}"
+        )
+    return reader(root, annotation, references, name=task.name, split=split, limit=limit)
+
+
+def _references(task: CaptioningTask, root: Path, split: str) -> Path | None:
+    """The file of the split's reference captions, if it is there: it is of use without need."""
+    for known, filename in task.data.references.items():
+        if known == split:
+            places = annotation_places(root, filename, task.name)
+            return next((place for place in places if os.path.isfile(place)), None)
+    return None
+
+
+def load(task: CaptioningTask, checkpoint: Checkpoint, runtime: Runtime) -> BlipCaptionRunner:
+    model = BlipCaptioner(at_image_size(task, checkpoint.config))
+    load_weights(model, checkpoint, task.name)
+    return BlipCaptionRunner(model, load_tokenizer(checkpoint.vocab), runtime)
+
+
+def build(
+    task: CaptioningTask, model: BlipCaptionRunner, dataset: CaptionDataset, workers: int
+) -> captioning.Captioning:
+    settings = task.settings
+    search = SearchSettings(
+        method=settings.method,
+        num_beams=settings.num_beams,
+        max_length=settings.max_length,
+        min_length=settings.min_length,
+        repetition_penalty=settings.repetition_penalty,
+        length_penalty=settings.length_penalty,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+    )
+    return captioning.build_captioning(
+        model, dataset, prompt=settings.prompt, settings=search, seed=settings.seed, workers=workers
+    )
+
+
+CAPTIONING = Recipe(read, load, build, captioning.score, stages=("caption",))

@@ -1,0 +1,32 @@
+"""NLVR2 plugged in: its annotation files, a BLIP with two cross-attentions, one stage."""
+
+from pathlib import Path
+
+from blipbench.config.task import NlvrTask
+from blipbench.data.karpathy import find_annotation
+from blipbench.data.nlvr import NlvrDataset, read_nlvr
+from blipbench.device import Runtime
+from blipbench.inference.reasoning import NlvrRunner
+from blipbench.models.checkpoint import Checkpoint, load_weights
+from blipbench.models.nlvr import BlipNlvr
+from blipbench.models.tokenizer import load_tokenizer
+from blipbench.protocols.nlvr import stages as nlvr
+from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
+
+
+def read(task: NlvrTask, root: Path, split: str, limit: int | None) -> NlvrDataset:
+    annotation = find_annotation(root, annotation_of(task, split), task.name)
+    return read_nlvr(root, annotation, name=task.name, split=split, max_words=task.data.max_words, limit=limit)
+
+
+def load(task: NlvrTask, checkpoint: Checkpoint, runtime: Runtime) -> NlvrRunner:
+    model = BlipNlvr(at_image_size(task, checkpoint.config))
+    load_weights(model, checkpoint, task.name)
+    return NlvrRunner(model, load_tokenizer(checkpoint.vocab), runtime)
+
+
+def build(task: NlvrTask, model: NlvrRunner, dataset: NlvrDataset, workers: int) -> nlvr.Nlvr:
+    return nlvr.build_nlvr(model, dataset, workers)
+
+
+NLVR = Recipe(read, load, build, nlvr.score, stages=("reason",))

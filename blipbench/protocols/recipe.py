@@ -1,0 +1,53 @@
+"""What a protocol must bring to be run: its functions, the names of its stages, and what it needs of a model."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from blipbench.config.task import TaskSpec
+from blipbench.data.dataset import Dataset
+from blipbench.device import Runtime
+from blipbench.errors import UsageError
+from blipbench.metrics.metric import Metrics
+from blipbench.models.checkpoint import Checkpoint
+from blipbench.models.config import ModelConfig
+from blipbench.protocols.base import Protocol, Samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """`read(task, root, split, limit)`: the data set. `load(task, checkpoint, runtime)`: the model, ready to run.
+    `build(task, model, dataset, workers)`: the protocol bound to both. `score(samples, seed)`: metrics from samples.
+
+    `needs(task)`: the capabilities that the task asks of a model, each with the way out for one that has it not, where
+    there is any; without it, a capability of each stage's name.
+    """
+
+    read: Callable[[Any, Path, str, int | None], Dataset]
+    load: Callable[[Any, Checkpoint, Runtime], Any]
+    build: Callable[[Any, Any, Any, int], Protocol]
+    score: Callable[[Samples, int], Metrics]
+    stages: tuple[str, ...]
+    needs: Callable[[Any], Mapping[str, str]] | None = None
+
+    def needed(self, task: Any) -> Mapping[str, str]:
+        return dict.fromkeys(self.stages, "") if self.needs is None else self.needs(task)
+
+
+def annotation_of(task: TaskSpec, split: str) -> str:
+    """The file name of a split's annotation."""
+    for known, filename in task.data.annotations.items():
+        if known == split:
+            return filename
+    raise UsageError(f"--split {split}: {task.name} has {', '.join(task.data.annotations)}")
+
+
+def at_image_size(task: TaskSpec, config: ModelConfig) -> ModelConfig:
+    """The checkpoint's sizes at the task's image size."""
+    vision = config.vision.model_copy(update={"image_size": task.model.image_size})
+    if vision.image_size % vision.patch_size:
+        raise UsageError(
+            f"{task.name}: model.image_size: {vision.image_size} is not a multiple of the patch, {vision.patch_size}"
+        )
+    return config.model_copy(update={"vision": vision})

@@ -1,0 +1,61 @@
+"""Retrieval plugged in: Karpathy files, tables or MSRVTT's clips, a BLIP with ITC and ITM heads, embed and rerank."""
+
+from pathlib import Path
+
+from blipbench.config.task import RetrievalTask
+from blipbench.data.dataset import RetrievalDataset
+from blipbench.data.karpathy import find_annotation, make_retrieval, read_retrieval
+from blipbench.data.msrvtt import read_msrvtt
+from blipbench.data.table import read_table
+from blipbench.device import Runtime
+from blipbench.errors import UsageError
+from blipbench.inference.blip import BlipRunner
+from blipbench.inference.capabilities import DualEncoder
+from blipbench.models.blip import BlipRetrieval
+from blipbench.models.checkpoint import Checkpoint, load_weights
+from blipbench.models.tokenizer import load_tokenizer
+from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
+from blipbench.protocols.retrieval import score as retrieval_score
+from blipbench.protocols.retrieval.stages import Retrieval, build_retrieval
+
+
+def read(task: RetrievalTask, root: Path, split: str, limit: int | None) -> RetrievalDataset:
+    annotation = find_annotation(root, annotation_of(task, split), task.name)
+    max_words, columns = task.data.max_words, task.data.columns
+    if columns is not None:
+        captioned, sha256 = read_table(annotation, image=columns.image, captions=columns.captions)
+        return make_retrieval(
+            root, annotation, sha256, captioned, name=task.name, split=split, max_words=max_words, limit=limit
+        )
+    reader = {"karpathy": read_retrieval, "msrvtt": read_msrvtt}.get(task.data.reader)
+    if reader is None:
+        raise UsageError(
+            f"{task.name}: data.reader: retrieval reads karpathy, table and msrvtt, not {task.data.reader!r}"
+        )
+    return reader(root, annotation, name=task.name, split=split, max_words=max_words, limit=limit)
+
+
+def load(task: RetrievalTask, checkpoint: Checkpoint, runtime: Runtime) -> BlipRunner:
+    model = BlipRetrieval(at_image_size(task, checkpoint.config))
+    load_weights(model, checkpoint, task.name)
+    return BlipRunner(model, load_tokenizer(checkpoint.vocab), runtime)
+
+
+def build(task: RetrievalTask, model: DualEncoder, dataset: RetrievalDataset, workers: int) -> Retrieval:
+    settings = task.settings
+    return build_retrieval(
+        model,
+        dataset,
+        k_test=settings.k_test,
+        max_tokens=settings.max_tokens,
+        rerank=settings.rerank == "itm",
+        workers=workers,
+    )
+
+
+def needs(task: RetrievalTask) -> dict[str, str]:
+    match = {"match": "add --rerank none"} if task.settings.rerank == "itm" else {}
+    return {"embed_images": "", "embed_texts": "", **match}
+
+
+RETRIEVAL = Recipe(read, load, build, retrieval_score.score, stages=("embed", "rerank"), needs=needs)

@@ -1,0 +1,80 @@
+"""A retrieval run checks itself: a seeded sample of pairs, scored again the plain way, beside what was journaled."""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from blipbench.data.dataset import RetrievalDataset
+from blipbench.data.loader import load_pixels
+from blipbench.errors import DataError
+from blipbench.inference.capabilities import DualEncoder
+from blipbench.protocols.base import Samples, SelfCheck
+from blipbench.protocols.retrieval import score as retrieval_score
+from blipbench.protocols.retrieval.score import Embeddings, Pairs, Ranks, Scores
+
+IMAGES = 4
+PAIRS = 32
+
+
+def check_sample(
+    model: DualEncoder, dataset: RetrievalDataset, input_ids: list[list[int]], samples: Samples, seed: int
+) -> SelfCheck:
+    """At least 32 pairs (or all, if there are fewer) of at least four images."""
+    embeddings = retrieval_score.read_embeddings(samples["embed"])
+    pairs = _scored_pairs(samples, embeddings, seed)
+    at = _choose(pairs, seed)
+    plain_itm, plain_itc = pairs.itm.copy(), pairs.itc.copy()
+    for image in np.unique(pairs.image[at]):
+        mine = at[pairs.image[at] == image]
+        source = dataset.sources[embeddings.image_ids[image]]
+        vision = model.vision
+        (batch,) = load_pixels([source], image_size=vision.image_size, batch_size=1, workers=0, fit=vision.fit)
+        if batch.failures:
+            raise DataError(f"self-check: {batch.failures[0][1]}; it could be read before, so the data has changed")
+        itm, itc = model.plain_scores(batch.pixels, [input_ids[embeddings.text_ids[t]] for t in pairs.text[mine]])
+        plain_itc[mine] = itc.numpy()
+        if itm is not None:
+            plain_itm[mine] = itm.numpy()
+    deviation = _deviation(pairs.itc[at], plain_itc[at])
+    if "rerank" not in samples:
+        return SelfCheck("pairs", len(at), deviation, "ranks", 0, 0)
+    deviation = max(deviation, _deviation(pairs.itm[at], plain_itm[at]))
+    by_itc = retrieval_score.itc_ranks(embeddings)
+    fast = retrieval_score.rerank(embeddings, by_itc, pairs)
+    plain = retrieval_score.rerank(embeddings, by_itc, dataclasses.replace(pairs, itm=plain_itm, itc=plain_itc))
+    images, texts = np.unique(pairs.image[at]), np.unique(pairs.text[at])
+    return SelfCheck("pairs", len(at), deviation, "ranks", _changed(fast, plain), len(images) + len(texts))
+
+
+def _scored_pairs(samples: Samples, embeddings: Embeddings, seed: int) -> Pairs:
+    """What rerank scored; without it, each of a few random images with a few random texts."""
+    if "rerank" in samples:
+        return retrieval_score.read_pairs(samples["rerank"], embeddings)
+    rng = np.random.default_rng(seed)
+    images = rng.permutation(len(embeddings.image_ids))[:IMAGES]
+    texts = rng.permutation(len(embeddings.text_ids))[: PAIRS // IMAGES]
+    itc: Scores = (embeddings.images[images] @ embeddings.texts[texts].T).numpy().ravel()
+    none = np.zeros(len(itc), bool)
+    image, text = np.repeat(images, len(texts)).astype(np.int32), np.tile(texts, len(images)).astype(np.int32)
+    return Pairs(image, text, np.zeros_like(itc), itc, none, none)
+
+
+def _choose(pairs: Pairs, seed: int) -> npt.NDArray[np.int64]:
+    """Random pairs of random images, as few images as give enough pairs."""
+    rng = np.random.default_rng(seed)
+    chosen: list[npt.NDArray[np.int64]] = []
+    for image in rng.permutation(np.unique(pairs.image)):
+        mine = np.flatnonzero(pairs.image == image)
+        chosen.append(rng.permutation(mine)[: PAIRS // IMAGES])
+        if len(chosen) >= IMAGES and sum(map(len, chosen)) >= PAIRS:
+            break
+    return np.concatenate(chosen)
+
+
+def _deviation(fast: Scores, plain: Scores) -> float:
+    return float(np.abs(fast - plain).max() / np.abs(plain).max())
+
+
+def _changed(fast: Ranks, plain: Ranks) -> int:
+    return int((fast.text_rank != plain.text_rank).sum() + (fast.image_rank != plain.image_rank).sum())

@@ -1,0 +1,207 @@
+"""Image-text retrieval: embed everything, rerank the candidates of both directions with ITM (BLIP, section 5.1).
+
+Stages: `embed` (ITC embeddings of images and texts), `rerank` (ITM logits of the union of both directions'
+candidates, grouped by image). With `rerank=False` the ITC similarities alone decide.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from blipbench.data.dataset import RetrievalDataset
+from blipbench.data.loader import load_pixels
+from blipbench.inference.capabilities import DualEncoder, MatchingEncoder
+from blipbench.inference.matching import Pending
+from blipbench.inference.packing import TextBank
+from blipbench.inference.token_cache import TokenCache
+from blipbench.metrics.metric import Metrics
+from blipbench.protocols.base import Sample, Samples, SelfCheck, Stage, Unit
+from blipbench.protocols.retrieval import score as retrieval_score
+from blipbench.protocols.retrieval.candidates import Candidates, find_candidates
+from blipbench.protocols.retrieval.self_check import check_sample
+
+TEXTS_PER_UNIT = 256
+
+EMBED_ROWS = pa.schema(
+    [
+        ("kind", pa.string()),  # "image", "clip" or "text"
+        ("index", pa.int32()),  # in the data set
+        ("name", pa.string()),  # the file, or the normalised text
+        ("image", pa.int32()),  # the image that a text belongs to; of an image, itself
+        ("embedding", pa.list_(pa.float32())),
+    ]
+)
+
+RERANK_ROWS = pa.schema(
+    [
+        ("image", pa.int32()),
+        ("texts", pa.list_(pa.int32())),
+        ("itm", pa.list_(pa.float32())),  # logit of 'match'
+        ("itc", pa.list_(pa.float32())),  # similarity of the embeddings
+        ("for_image", pa.list_(pa.bool_())),  # the text is among the image's k_test best
+        ("for_text", pa.list_(pa.bool_())),  # the image is among the text's k_test best
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieval:
+    """One retrieval run. `input_ids` are the data set's texts, [CLS] first, cut at the task's `max_tokens`."""
+
+    model: DualEncoder
+    dataset: RetrievalDataset
+    input_ids: list[list[int]]
+    stages: Sequence[Stage]
+
+    def score(self, samples: Samples, seed: int) -> Metrics:
+        return retrieval_score.score(samples, seed)
+
+    def self_check(self, samples: Samples, seed: int) -> SelfCheck:
+        return check_sample(self.model, self.dataset, self.input_ids, samples, seed)
+
+
+def build_retrieval(
+    model: DualEncoder, dataset: RetrievalDataset, *, k_test: int, max_tokens: int, rerank: bool, workers: int
+) -> Retrieval:
+    """`k_test` larger than the collection means all of it."""
+    input_ids = model.tokenize(dataset.texts, max_tokens)
+    cache = TokenCache(model.runtime.cache_bytes // 2 if rerank else 0, len(dataset.sources))
+    embed = Embed(model, dataset, input_ids, cache, workers)
+    stages: list[Stage] = [embed]
+    if rerank:
+        matching = cast(MatchingEncoder, model)  # a model that cannot match has been refused the task
+        stages.append(Rerank(matching, dataset, input_ids, cache, workers, k_test))
+    return Retrieval(model, dataset, input_ids, stages)
+
+
+@dataclasses.dataclass(frozen=True)
+class Embed:
+    """Unit-norm ITC embeddings: a unit is one image (or clip) or a block of texts."""
+
+    model: DualEncoder
+    dataset: RetrievalDataset
+    input_ids: list[list[int]]
+    cache: TokenCache
+    workers: int
+    name: str = "embed"
+    noun: str = "images and texts"
+    schema: pa.Schema = EMBED_ROWS
+
+    def units(self, earlier: Samples) -> list[Unit]:
+        lengths = np.array([len(ids) for ids in self.input_ids])
+        image_cost = self.model.image_flops(self.dataset.frames)
+        images = [Unit(f"image-{i}", image_cost, 1, i) for i in range(len(self.dataset.sources))]
+        texts = []
+        for start in range(0, len(lengths), TEXTS_PER_UNIT):
+            block = np.arange(start, min(start + TEXTS_PER_UNIT, len(lengths)))
+            cost = float(self.model.text_flops(lengths[block]).sum())
+            texts.append(Unit(f"texts-{start}", cost, len(block), block))
+        return texts + images
+
+    def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+        bank = self.model.bank(self.input_ids)
+        for unit in units:
+            if isinstance(unit.payload, np.ndarray):
+                yield Sample(unit.id, list(self._text_rows(bank, unit.payload)))
+        yield from self._embed_images([unit for unit in units if isinstance(unit.payload, int)])
+
+    def _text_rows(self, bank: TextBank, texts: npt.NDArray[np.int64]) -> Iterator[dict[str, object]]:
+        for text, embedding in zip(texts.tolist(), self.model.embed_texts(bank, texts), strict=True):
+            owner = int(self.dataset.image_of_text[text])
+            yield {
+                "kind": "text",
+                "index": text,
+                "name": self.dataset.texts[text],
+                "image": owner,
+                "embedding": embedding,
+            }
+
+    def _embed_images(self, units: list[Unit]) -> Iterator[Sample]:
+        sources = [self.dataset.sources[unit.payload] for unit in units]
+        kind = "clip" if self.dataset.is_video else "image"
+        vision = self.model.vision
+        for batch in load_pixels(
+            sources, image_size=vision.image_size, batch_size=vision.batch, workers=self.workers, fit=vision.fit
+        ):
+            yield from (Sample(units[at].id, error=reason) for at, reason in batch.failures)
+            if not batch.indices:
+                continue
+            embeddings, tokens = self.model.embed_images(batch.pixels)
+            for at, embedding, image_tokens in zip(batch.indices, embeddings, tokens, strict=True):
+                image = units[at].payload
+                self.cache.offer(image, image_tokens)
+                name = self.dataset.names[image]
+                row = {"kind": kind, "index": image, "name": name, "image": image, "embedding": embedding}
+                yield Sample(units[at].id, [row])
+
+
+@dataclasses.dataclass(frozen=True)
+class Rerank:
+    """ITM logits: a unit is one image with all texts that it or they ask for."""
+
+    model: MatchingEncoder
+    dataset: RetrievalDataset
+    input_ids: list[list[int]]
+    cache: TokenCache
+    workers: int
+    k_test: int
+    name: str = "rerank"
+    noun: str = "pairs"
+    schema: pa.Schema = RERANK_ROWS
+
+    def units(self, earlier: Samples) -> list[Unit]:
+        embeddings = retrieval_score.read_embeddings(earlier["embed"])
+        frames = self.dataset.frames
+        costs = self.model.match_flops([len(ids) for ids in self.input_ids], frames)
+        context = self.model.context_flops(frames)
+        return [
+            Unit(f"image-{c.image}-{c.digest()}", context + float(costs[c.texts].sum()), len(c.texts), c)
+            for c in find_candidates(embeddings, self.k_test, self.model.runtime.device)
+        ]
+
+    def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+        waiting: tuple[Unit, Pending] | None = None  # submitted one image ahead, so that a GPU always has work
+        for outcome in self._submit(units):
+            if isinstance(outcome, Sample):
+                yield outcome
+                continue
+            if waiting is not None:
+                yield _sample(*waiting)
+            waiting = outcome
+        if waiting is not None:
+            yield _sample(*waiting)
+
+    def _submit(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, Pending] | Sample]:
+        """Every unit's scores under way, or the reason why its image cannot be read; images kept in memory first."""
+        matcher = self.model.matcher(self.input_ids)
+        kept = [unit for unit in units if unit.payload.image in self.cache]
+        for unit in kept:
+            yield unit, matcher.submit(self.cache[unit.payload.image], unit.payload.texts)
+        rest = [unit for unit in units if unit.payload.image not in self.cache]
+        sources = [self.dataset.sources[unit.payload.image] for unit in rest]
+        vision = self.model.vision
+        for batch in load_pixels(
+            sources, image_size=vision.image_size, batch_size=vision.batch, workers=self.workers, fit=vision.fit
+        ):
+            yield from (Sample(rest[at].id, error=reason) for at, reason in batch.failures)
+            if batch.indices:
+                _, tokens = self.model.embed_images(batch.pixels)
+                for at, image_tokens in zip(batch.indices, tokens, strict=True):
+                    yield rest[at], matcher.submit(image_tokens, rest[at].payload.texts)
+
+
+def _sample(unit: Unit, pending: Pending) -> Sample:
+    c: Candidates = unit.payload
+    row = {
+        "image": c.image,
+        "texts": c.texts,
+        "itm": pending.result().numpy(),
+        "itc": c.itc,
+        "for_image": c.for_image,
+        "for_text": c.for_text,
+    }
+    return Sample(unit.id, [row])

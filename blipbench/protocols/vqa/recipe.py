@@ -1,0 +1,66 @@
+"""VQA plugged in: VQAv2's files, a BLIP with a question encoder and an answer decoder, one stage."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from blipbench.config.task import VqaTask
+from blipbench.data.karpathy import find_annotation
+from blipbench.data.vqa import ANSWER_LIST, VqaDataset, read_vqa
+from blipbench.device import Runtime
+from blipbench.inference.answering import Answerer, BlipVqaRunner
+from blipbench.inference.generated import GeneratedAnswers
+from blipbench.inference.packing import Indices
+from blipbench.inference.ranked import RankedAnswers
+from blipbench.inference.search import SearchSettings
+from blipbench.models.blip import BlipVqa
+from blipbench.models.checkpoint import Checkpoint, load_weights
+from blipbench.models.tokenizer import load_tokenizer
+from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
+from blipbench.protocols.vqa import stages as vqa
+
+
+def read(task: VqaTask, root: Path, split: str, limit: int | None) -> VqaDataset:
+    annotation = find_annotation(root, annotation_of(task, split), task.name)
+    return read_vqa(
+        root,
+        annotation,
+        name=task.name,
+        split=split,
+        max_words=task.data.max_words,
+        limit=limit,
+        answer_list=ANSWER_LIST if task.settings.mode == "rank" else None,
+    )
+
+
+def load(task: VqaTask, checkpoint: Checkpoint, runtime: Runtime) -> BlipVqaRunner:
+    model = BlipVqa(at_image_size(task, checkpoint.config))
+    load_weights(model, checkpoint, task.name)
+    return BlipVqaRunner(model, load_tokenizer(checkpoint.vocab), runtime)
+
+
+def build(task: VqaTask, model: BlipVqaRunner, dataset: VqaDataset, workers: int) -> vqa.Vqa:
+    question_ids = model.tokenize_questions(dataset.questions, task.settings.max_tokens)
+    return vqa.build_vqa(model, dataset, _answerer(task, model, dataset, question_ids), workers)
+
+
+def _answerer(task: VqaTask, model: BlipVqaRunner, dataset: VqaDataset, question_ids: list[list[int]]) -> Answerer:
+    settings = task.settings
+    if settings.mode == "rank":
+        return RankedAnswers(model, question_ids, dataset.answer_list, settings.k_test)
+    search = SearchSettings(
+        num_beams=settings.num_beams, max_length=settings.max_length, min_length=settings.min_length
+    )
+    padded_lengths = batch_lengths(question_ids, settings.padding_batch) if settings.attend_padding else None
+    return GeneratedAnswers(model, question_ids, search, padded_lengths)
+
+
+def batch_lengths(question_ids: Sequence[Sequence[int]], batch: int) -> Indices:
+    """The length that each question is padded to when so many consecutive ones are padded together."""
+    lengths = np.array([len(ids) for ids in question_ids])
+    longest = np.maximum.reduceat(lengths, np.arange(0, len(lengths), batch))
+    return np.repeat(longest, batch)[: len(lengths)]
+
+
+VQA = Recipe(read, load, build, vqa.score, stages=("answer",))

@@ -1,0 +1,186 @@
+"""Makes the shapes world on disk: pictures, clips, annotations in the official formats, a vocabulary.
+
+`make_shapes` writes, under one folder, `shapes.json` (what made it: generator version, seed, images per split),
+`images/<split>/shapes_<split>_000007.jpg` (112x96 to 160x144 pixels, quality 90, 4:4:4), `videos/*.mp4` and the files
+that annotations.py lists. Names in annotations are relative to the folder. The same seed gives the same files on the
+same installation, and image 7 of a split is the same however many are made.
+
+The splits: train, val, test (retrieval, captioning, VQA, NLVR), web (noisy captions), nocaps (held-out combinations),
+video (clips), motion (single frames of clips, to train on), cards (one figure each, half as large).
+"""
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from blipbench.errors import DataError, UsageError
+from blipbench.shapes.annotations import split_files
+from blipbench.shapes.captions import CAPTIONS
+from blipbench.shapes.pictures import CLIPS, PICTURES_A_JOB, draw_all
+from blipbench.shapes.questions import ANSWER_LIST
+from blipbench.shapes.sampling import SPLITS
+from blipbench.shapes.scene import DOMAINS
+from blipbench.shapes.vocabulary import shapes_vocabulary
+
+GENERATOR = "blipbench shapes"
+VERSION = 5  # raised whenever the same seed would give other files
+MANIFEST = "shapes.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapesSummary:
+    """What `make_shapes` wrote: per split, the number of images (clips for video), and the annotation files."""
+
+    out: Path
+    seed: int
+    images: Mapping[str, int]
+    captions_per_image: int
+    annotations: Sequence[Path]
+
+
+def split_sizes(images: int, splits: Sequence[str] = SPLITS, train_images: int | None = None) -> dict[str, int]:
+    """Pictures per split when the test split has `images`.
+
+    train and cards have `train_images`, four times as many by default, web a quarter of that and motion 15%; val has a
+    fifth of the test split's, nocaps and video as many. Raises UsageError for a count below one or an
+    unknown split.
+    """
+    if images < 1:
+        raise UsageError(f"--images {images}: the test split needs at least 1 image")
+    if train_images is not None and train_images < 1:
+        raise UsageError(f"--train-images {train_images}: the train split needs at least 1 image")
+    unknown = [split for split in splits if split not in SPLITS]
+    if unknown or not splits:
+        found = ", ".join(unknown) if unknown else "no split"
+        raise UsageError(f"shapes: splits: found {found}; choose among {', '.join(SPLITS)}")
+    train = train_images or 4 * images
+    sizes = {
+        "train": train,
+        "val": max(1, images // 5),
+        "test": images,
+        "web": max(1, train // 4),
+        "nocaps": max(len(DOMAINS), images),
+        "video": images,
+        "motion": max(1, round(0.15 * train)),
+        "cards": train,
+    }
+    return {split: sizes[split] for split in SPLITS if split in splits}
+
+
+def make_shapes(
+    out: Path,
+    images: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+    splits: Sequence[str] = SPLITS,
+    train_images: int | None = None,
+    workers: int = 1,
+) -> ShapesSummary:
+    """Write the shapes world into `out`, which is made if need be; `images` is the size of the test split.
+
+    `out` must be empty or an earlier shapes data set; of the latter the annotations and pictures are replaced, so
+    afterwards it holds exactly what was asked for. Annotations are written last: an interrupted run leaves none, and
+    running it again completes it. `progress` is called now and then with the number of pictures and clips done, of
+    `sum(split_sizes(images, splits, train_images).values())`. `workers` processes draw,
+    and make the annotations' texts.
+
+    Raises UsageError for a folder of another making, a bad count, split or seed; DataError if `out` cannot be written.
+    """
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: choose 0 or a positive number")
+    sizes = split_sizes(images, splits, train_images)
+    try:
+        _claim(out)
+        manifest = {"made_by": GENERATOR, "version": VERSION, "seed": seed, "images": sizes}
+        _write(out / MANIFEST, json.dumps(manifest, indent=1))
+        annotations = []
+        with _pool(workers, sum(sizes.values())) as pool:
+            texts = _texts(sizes, seed, pool)
+            done = 0
+            for drawn in draw_all(out, seed, sizes, pool):
+                done += drawn
+                if progress is not None:
+                    progress(done)
+            for of_split in texts:
+                for name, text in of_split.items():
+                    _write(out / name, text)
+                    annotations.append(out / name)
+        _write(out / "answer_list.json", json.dumps(ANSWER_LIST, indent=1))
+        _write(out / "vocab.txt", "".join(f"{entry}\n" for entry in shapes_vocabulary()))
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or out}: cannot write the shapes data set: {error.strerror or error}; "
+            "free space or choose another --out, then run it again"
+        ) from error
+    return ShapesSummary(out=out, seed=seed, images=sizes, captions_per_image=CAPTIONS, annotations=annotations)
+
+
+def _claim(out: Path) -> None:
+    """Make `out` an empty shapes folder. Files that this package does not write stay."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is a file; choose a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()) and not _is_ours(out / MANIFEST):
+        raise UsageError(f"--out {out}: is not empty and holds no shapes data set; choose an empty or a new folder")
+    names = {name for split in SPLITS for name in split_files(split, 1, 0)} | {"answer_list.json", "vocab.txt"}
+    for name in names:
+        (out / name).unlink(missing_ok=True)
+    for split in SPLITS:
+        for picture in (out / "images" / split).glob(f"shapes_{split}_*.jpg"):
+            picture.unlink()
+    for clip in (out / CLIPS).glob("shapes_clip_*.mp4"):
+        clip.unlink()
+
+
+def _is_ours(manifest: Path) -> bool:
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("made_by") == GENERATOR
+
+
+@contextlib.contextmanager
+def _pool(workers: int, pictures: int) -> Generator[Executor | None]:
+    """None where there is too little to do for the start of processes to pay."""
+    if workers < 2 or pictures < 2 * workers * PICTURES_A_JOB:
+        yield None
+        return
+    # Spawned, not forked: the caller may have threads, whose locks a fork would copy in whatever state they are.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _texts(sizes: Mapping[str, int], seed: int, pool: Executor | None) -> Iterable[dict[str, str]]:
+    """The annotation files of each split by name; a pool begins with them at once, before the pictures."""
+    return (pool.map if pool else map)(_split_texts, sizes, sizes.values(), [seed] * len(sizes))
+
+
+def _split_texts(split: str, size: int, seed: int) -> dict[str, str]:
+    return {name: _as_text(name, content) for name, content in split_files(split, size, seed).items()}
+
+
+def _as_text(name: str, content: Any) -> str:
+    if name.endswith(".jsonl"):
+        return "".join(f"{json.dumps(row)}\n" for row in content)
+    return json.dumps(content, indent=1)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write whole or not at all: a reader never sees half a file under the final name."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
