@@ -12,7 +12,7 @@ from typing import Any
 from blipbench.capfilt.page import choose_examples, render_report
 from blipbench.capfilt.result import CapfiltResult, JudgedImage, ModelFile, count
 from blipbench.capfilt.stages import MAX_TOKENS, build_stages, judge
-from blipbench.config.task import list_model_configs
+from blipbench.config.models import list_model_configs
 from blipbench.data.captions import CaptionDataset
 from blipbench.data.web import WEB_WORDS, read_web
 from blipbench.device import Runtime, make_runtime

@@ -92,7 +92,7 @@ def capfilt(
     refuse_both(resume, fresh)
     from blipbench.capfilt.page import print_capfilt
     from blipbench.capfilt.run import CapfiltOptions, ModelSource, run_capfilt
-    from blipbench.config.task import load_model_config
+    from blipbench.config.models import load_model_config
     from blipbench.inference.search import SearchSettings
     from blipbench.reporting.terminal import result_console
 

@@ -28,7 +28,7 @@ def ckpt() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def inspect(file: str, model: str | None, as_json: bool) -> None:
     """What FILE, or the folder of a model, is: kind, sizes, parameters, hash, and which official file, if it is one."""
-    from blipbench.config.task import list_model_configs, load_model_config
+    from blipbench.config.models import list_model_configs, load_model_config
     from blipbench.models.inspection import inspect_checkpoint
     from blipbench.progress import CountedProgress
 
@@ -47,7 +47,7 @@ def inspect(file: str, model: str | None, as_json: bool) -> None:
 @model_option
 def convert(source: str, out: Path, layout: "Layout | None", model: str | None) -> None:
     """Write IN in another layout: OUT.pth official, OUT.safetensors the same names, other OUT a transformers folder."""
-    from blipbench.config.task import list_model_configs, load_model_config
+    from blipbench.config.models import list_model_configs, load_model_config
     from blipbench.models.conversion import convert_checkpoint
     from blipbench.progress import CountedProgress
 
@@ -64,7 +64,7 @@ def convert(source: str, out: Path, layout: "Layout | None", model: str | None) 
 @click.argument("out", type=click.Path(path_type=Path))
 def slim(source: str, out: Path) -> None:
     """Write IN to OUT small enough to ship: float16, without momentum copies and queues."""
-    from blipbench.config.task import list_model_configs
+    from blipbench.config.models import list_model_configs
     from blipbench.models.slim import slim_checkpoint
 
     click.echo("\n".join(slim_checkpoint(source, out, list_model_configs())))
@@ -76,7 +76,7 @@ def slim(source: str, out: Path) -> None:
 @click.option("--seed", default=0, show_default=True, type=int)
 def random(model: str, out: Path, seed: int) -> None:
     """A retrieval checkpoint with random weights, to try commands and to measure speed without a download."""
-    from blipbench.config.task import load_model_config
+    from blipbench.config.models import load_model_config
     from blipbench.models.conversion import save_checkpoint
     from blipbench.models.random_weights import random_state_dict
 

@@ -55,7 +55,7 @@ def shapes(out: Path, images: int, train_images: int | None, seed: int, workers:
 @tasks_dir_option
 def prepare(task: str, root: Path, tasks_dir: Path | None) -> None:
     """Fetch the annotation files of TASK that are free to fetch, and say where the rest comes from."""
-    from blipbench.config.task import load_task
+    from blipbench.config.tasks import load_task
     from blipbench.data.prepare import DataSource, prepare as prepare_data
 
     spec = load_task(task, tasks_dir)
@@ -98,17 +98,17 @@ class _Downloads:
 @tasks_dir_option
 def verify(task: str, root: Path, split: str | None, deep: bool, workers: int, tasks_dir: Path | None) -> None:
     """Check that TASK's files are all there, well-formed and readable; list everything that is not."""
-    from blipbench.config.task import load_task
+    from blipbench.config.tasks import load_task
     from blipbench.data.dataset import RetrievalDataset
     from blipbench.data.verify import verify_dataset, verify_retrieval
     from blipbench.progress import CountedProgress
     from blipbench.protocols.recipe import annotation_of
-    from blipbench.protocols.registry import RECIPES
+    from blipbench.protocols.registry import PROTOCOLS
 
     spec = load_task(task, tasks_dir)
     split = split or spec.data.split
     if spec.data.reader != "karpathy":
-        dataset = RECIPES[spec.protocol].read(spec, root, split, None)
+        dataset = PROTOCOLS[spec.protocol].recipe().read(spec, root, split, None)
         if not isinstance(dataset, RetrievalDataset):
             click.echo(f"{spec.name} ({split}): the annotation is sound; its images are checked only by a run")
             return

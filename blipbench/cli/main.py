@@ -121,7 +121,8 @@ def run(
     as_json: bool,
 ) -> None:
     """Run benchmarks on a checkpoint and print their tables."""
-    from blipbench.config.task import load_model_config, load_task, override_settings
+    from blipbench.config.models import load_model_config
+    from blipbench.config.tasks import load_task, override_settings
     from blipbench.evaluation.run import RunOptions, run_task
     from blipbench.models.clip import FAMILIES
 
@@ -193,7 +194,7 @@ def score(run_folder: Path, tasks_dir: Path | None, as_json: bool) -> None:
 @json_option
 def list_command(tasks_dir: Path | None, as_json: bool) -> None:
     """The tasks there are."""
-    from blipbench.config.task import list_tasks
+    from blipbench.config.tasks import list_tasks
 
     specs = list_tasks(tasks_dir)
     if as_json:
@@ -212,7 +213,7 @@ def show(task: str, tasks_dir: Path | None, as_json: bool) -> None:
     """One task's definition as it is resolved."""
     import yaml
 
-    from blipbench.config.task import load_task
+    from blipbench.config.tasks import load_task
 
     resolved = load_task(task, tasks_dir).model_dump(mode="json", exclude_defaults=False)
     click.echo(json.dumps(resolved) if as_json else yaml.safe_dump(resolved, sort_keys=False, width=120).rstrip())

@@ -38,7 +38,7 @@ def model_options(command: Command) -> Command:
 
 
 def _load(ckpt: str, device: str | None, precision: str, model: str | None) -> "tuple[Checkpoint, Runtime]":
-    from blipbench.config.task import list_model_configs, load_model_config
+    from blipbench.config.models import list_model_configs, load_model_config
     from blipbench.device import make_runtime
     from blipbench.models.checkpoint import load_checkpoint
     from blipbench.progress import CountedProgress

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blipbench.config.task import TaskSpec, list_model_configs
+from blipbench.config.models import list_model_configs
+from blipbench.config.task import Task
 from blipbench.data.dataset import Dataset
 from blipbench.device import DEVIATION_BOUNDS, Runtime, make_runtime
 from blipbench.errors import BlipbenchError, UsageError
@@ -48,7 +49,7 @@ from blipbench.models.clip import ClipCheckpoint, Family, family_of, load_clip
 from blipbench.models.config import ModelConfig
 from blipbench.progress import CountedProgress
 from blipbench.protocols.dual_encoders import adapt_task, refuse_lacking
-from blipbench.protocols.registry import RECIPES
+from blipbench.protocols.registry import PROTOCOLS
 
 AnyCheckpoint: TypeAlias = Checkpoint | ClipCheckpoint
 
@@ -79,7 +80,7 @@ class RunOptions:
     family: Family | None = None  # what --model says the checkpoint is, where it is no BLIP
 
 
-def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progress) -> Result | None:
+def run_task(task: Task, options: RunOptions, ranks: Ranks, progress: Progress) -> Result | None:
     """Run one task and write its result.json; the result on rank 0, None on the others.
 
     Raises BlipbenchError; a SharedError where several ranks can go on with another task.
@@ -88,7 +89,7 @@ def run_task(task: TaskSpec, options: RunOptions, ranks: Ranks, progress: Progre
     with ranks.together():  # no rank journals before the folder is claimed
         runtime = make_runtime(options.device, options.precision, options.batch_tokens, ranks.local_rank)
         split = options.split or task.data.split
-        recipe = RECIPES[task.protocol]
+        recipe = PROTOCOLS[task.protocol].recipe()
         source = _source_of(task, options.checkpoint)
         family = options.family or family_of(Path(source).expanduser())
         if family is not None:
@@ -123,7 +124,7 @@ def _write(folder: Path, result: Result, metrics: Metrics | None) -> None:
     write_result(folder / "result.json", result)
 
 
-def _source_of(task: TaskSpec, asked: str | None) -> str:
+def _source_of(task: Task, asked: str | None) -> str:
     if (source := asked or task.checkpoint) is not None:
         return source
     official = ", ".join(entry.file for entry in load_catalog() if task.name in entry.tasks)
@@ -162,7 +163,7 @@ def workers_per_rank(asked: int | None, world_size: int) -> int:
 
 
 def _fingerprint(
-    task: TaskSpec, split: str, options: RunOptions, checkpoint: AnyCheckpoint, dataset: Dataset
+    task: Task, split: str, options: RunOptions, checkpoint: AnyCheckpoint, dataset: Dataset
 ) -> dict[str, Any]:
     """What must be equal for two runs' samples to be mixed."""
     return {
@@ -181,7 +182,7 @@ def _fingerprint(
 
 
 def _result(
-    task: TaskSpec,
+    task: Task,
     split: str,
     checkpoint: AnyCheckpoint,
     dataset: Dataset,
@@ -262,7 +263,7 @@ def rescore(folder: Path) -> Result:
     """Metrics of a finished run, computed again from its samples, without a model; result.json gets them."""
     path = folder / "result.json"
     result = read_result(path)
-    recipe = RECIPES[result.task.protocol]
+    recipe = PROTOCOLS[result.task.protocol].recipe()
     samples: dict[str, pa.Table] = {}
     for stage in recipe.stages:
         file = folder / "samples" / f"{stage}.parquet"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from blipbench.config.task import TaskSpec
+from blipbench.config.task import Task
 from blipbench.data.dataset import Dataset
 from blipbench.device import Runtime
 from blipbench.errors import UsageError
@@ -35,7 +35,7 @@ class Recipe:
         return dict.fromkeys(self.stages, "") if self.needs is None else self.needs(task)
 
 
-def annotation_of(task: TaskSpec, split: str) -> str:
+def annotation_of(task: Task, split: str) -> str:
     """The file name of a split's annotation."""
     for known, filename in task.data.annotations.items():
         if known == split:
@@ -43,7 +43,7 @@ def annotation_of(task: TaskSpec, split: str) -> str:
     raise UsageError(f"--split {split}: {task.name} has {', '.join(task.data.annotations)}")
 
 
-def at_image_size(task: TaskSpec, config: ModelConfig) -> ModelConfig:
+def at_image_size(task: Task, config: ModelConfig) -> ModelConfig:
     """The checkpoint's sizes at the task's image size."""
     vision = config.vision.model_copy(update={"image_size": task.model.image_size})
     if vision.image_size % vision.patch_size:

@@ -1,12 +1,41 @@
-"""One recipe per protocol: how its data are read, its model is loaded, its stages are built and its samples scored.
+"""The one table of protocols.
 
-This table is where a protocol is plugged in; the loop (`evaluate.py`) and the run (`run.py`) know none by name.
+A protocol is a folder beside this file and a line in `PROTOCOLS`. The loop (evaluation/loop.py), the run
+(evaluation/run.py) and the reader of task definitions (config/tasks.py) know no protocol by name.
 """
 
-from blipbench.protocols.captioning.recipe import CAPTIONING
-from blipbench.protocols.nlvr.recipe import NLVR
-from blipbench.protocols.recipe import Recipe
-from blipbench.protocols.retrieval.recipe import RETRIEVAL
-from blipbench.protocols.vqa.recipe import VQA
+import dataclasses
+import pkgutil
+from typing import TYPE_CHECKING
 
-RECIPES: dict[str, Recipe] = {"retrieval": RETRIEVAL, "captioning": CAPTIONING, "nlvr": NLVR, "vqa": VQA}
+from blipbench.config.task import Task
+from blipbench.protocols.captioning.task import CaptioningTask
+from blipbench.protocols.nlvr.task import NlvrTask
+from blipbench.protocols.retrieval.task import RetrievalTask
+from blipbench.protocols.vqa.task import VqaTask
+
+if TYPE_CHECKING:
+    from blipbench.protocols.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugin:
+    """A protocol as the table knows it: the type of its task definitions, and where its recipe is.
+
+    The recipe brings torch and the models along, which take seconds to import and which most commands do not need.
+    """
+
+    task_type: type[Task]
+    recipe_at: str  # "module:name"
+
+    def recipe(self) -> "Recipe":
+        found: Recipe = pkgutil.resolve_name(self.recipe_at)
+        return found
+
+
+PROTOCOLS: dict[str, Plugin] = {
+    "retrieval": Plugin(RetrievalTask, "blipbench.protocols.retrieval.recipe:RETRIEVAL"),
+    "captioning": Plugin(CaptioningTask, "blipbench.protocols.captioning.recipe:CAPTIONING"),
+    "vqa": Plugin(VqaTask, "blipbench.protocols.vqa.recipe:VQA"),
+    "nlvr": Plugin(NlvrTask, "blipbench.protocols.nlvr.recipe:NLVR"),
+}

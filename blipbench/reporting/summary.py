@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from blipbench.config.task import load_task
+from blipbench.config.tasks import load_task
 from blipbench.errors import UsageError
 from blipbench.evaluation.journal import write_bytes
 from blipbench.evaluation.result import MetricValue, Result, read_result

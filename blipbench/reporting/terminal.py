@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from blipbench.config.task import TaskSpec, load_task
+from blipbench.config.task import Task
+from blipbench.config.tasks import load_task
 from blipbench.errors import UsageError
 from blipbench.evaluation.result import MetricValue, Result, StageRecord
 from blipbench.reporting.published import PublishedRow, published_row
@@ -41,7 +42,7 @@ def result_console(stream: TextIO | None = None) -> Console:
     return Console(file=stream or sys.stdout, markup=False, highlight=False, emoji=False)
 
 
-def render_result(result: Result, task: TaskSpec | None, published: PublishedRow | None, console: Console) -> None:
+def render_result(result: Result, task: Task | None, published: PublishedRow | None, console: Console) -> None:
     """Print the whole result; without `task` its caveats and its own settings are not known."""
     console.print()
     _say(console, result.task.title, "bold")
@@ -64,7 +65,7 @@ def render_result(result: Result, task: TaskSpec | None, published: PublishedRow
         _say(console, line, _STATUS_STYLE[result.status])
 
 
-def incomparable(result: Result, task: TaskSpec | None) -> list[str]:
+def incomparable(result: Result, task: Task | None) -> list[str]:
     """Why the figures may not be held against a published row, e.g. "limit 100 of 5,000 images"; empty if they may."""
     reasons = []
     if result.data.limited_from is not None:

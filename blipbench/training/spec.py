@@ -31,8 +31,9 @@ from blipbench.config.files import (
     validate,
     yaml_files,
 )
+from blipbench.config.models import load_model_config
 from blipbench.config.paths import search_path
-from blipbench.config.task import SettingValue, Split, load_model_config
+from blipbench.config.task import SettingValue, Split
 from blipbench.errors import UsageError
 from blipbench.models.config import ModelConfig
 

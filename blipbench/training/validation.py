@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from blipbench.config.task import ModelInput, TaskSpec, load_task, override_settings
+from blipbench.config.task import ModelInput, Task
+from blipbench.config.tasks import load_task, override_settings
 from blipbench.device import Runtime
 from blipbench.evaluation.ranks import Ranks
 from blipbench.evaluation.run import RunOptions, run_task
 from blipbench.files import write_whole
 from blipbench.progress import stage_progress
-from blipbench.protocols.registry import RECIPES
+from blipbench.protocols.registry import PROTOCOLS
 from blipbench.training.log import MetricsLog
 from blipbench.training.schedule import Plan
 from blipbench.training.spec import TrainSpec
@@ -37,7 +38,7 @@ class Validation:
         self._ranks = ranks
         self._task = _task(spec)
         if self._task is not None and spec.evaluate is not None and ranks.is_main:
-            RECIPES[self._task.protocol].read(self._task, data, spec.evaluate.split, spec.evaluate.limit)
+            PROTOCOLS[self._task.protocol].recipe().read(self._task, data, spec.evaluate.split, spec.evaluate.limit)
 
     def due(self, plan: Plan, step: int) -> bool:
         """After step number `step`, from 1: every so many epochs, and at the run's end."""
@@ -80,7 +81,7 @@ class Validation:
         log.restart()
 
 
-def _task(spec: TrainSpec) -> TaskSpec | None:
+def _task(spec: TrainSpec) -> Task | None:
     """The task at the image size that is trained."""
     if spec.evaluate is None:
         return None

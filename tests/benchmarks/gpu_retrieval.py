@@ -28,7 +28,7 @@ import transformers
 from reference_way import ReferenceWay
 from torch import Tensor
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.data.images import normalise
 from blipbench.device import PRECISIONS, Runtime, make_runtime
 from blipbench.inference.blip import BlipRunner

@@ -19,7 +19,7 @@ from random_vqa import SEP, random_vqa_checkpoint, transformers_vqa
 from torch import Tensor
 from transformers import BlipForQuestionAnswering
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.data.images import normalise
 from blipbench.device import make_runtime
 from blipbench.inference.answering import BlipVqaRunner

@@ -18,7 +18,7 @@ from random_captioner import random_captioner, transformers_captioner
 from torch import Tensor
 from transformers import BlipForConditionalGeneration, DynamicCache, EncoderDecoderCache
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.data.images import normalise
 from blipbench.device import make_runtime
 from blipbench.inference.captioner import BlipCaptionRunner

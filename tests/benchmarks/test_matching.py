@@ -13,7 +13,7 @@ import pytest
 import torch
 from reference_way import ReferenceWay
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.data.images import normalise
 from blipbench.device import make_runtime
 from blipbench.inference.blip import BlipRunner

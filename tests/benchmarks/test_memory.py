@@ -12,7 +12,7 @@ import pytest
 from command_line import command, result_of
 from make_checkpoint import make_checkpoint
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.shapes import make_shapes
 
 pytestmark = pytest.mark.benchmark_suite

@@ -16,7 +16,7 @@ import torch
 from random_weights import fill_randomly
 from torch import Tensor
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.data.images import normalise
 from blipbench.device import make_runtime
 from blipbench.inference.packing import pad

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipForImageTextRetrieval
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.models.config import ModelConfig
 from blipbench.models.med import TextEncoder
 from blipbench.training.batches import PairBatch

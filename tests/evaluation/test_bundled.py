@@ -7,7 +7,7 @@ import pytest
 from command_line import blipbench
 
 from blipbench.config.paths import bundled_checkpoints
-from blipbench.config.task import list_tasks
+from blipbench.config.tasks import list_tasks
 from blipbench.evaluation.result import read_result
 from blipbench.models.checkpoint import load_checkpoint
 from blipbench.shapes import make_shapes, shapes_vocabulary

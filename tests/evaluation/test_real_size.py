@@ -13,7 +13,7 @@ from command_line import result_of, run_processes
 from make_checkpoint import make_checkpoint
 from PIL import Image
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 
 IMAGES = 4
 CAPTIONS = ("A dog", "Two cats", "A very large brown bear", "A man in a red jacket", "Three old wooden boats")

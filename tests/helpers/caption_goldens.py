@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from goldens import GOLDEN, Golden
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.device import make_runtime
 from blipbench.inference.captioner import BlipCaptionRunner
 from blipbench.inference.search import SearchSettings

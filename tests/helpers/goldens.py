@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.models.blip import BlipRetrieval
 from blipbench.models.checkpoint import load_checkpoint, load_weights
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.models.config import ModelConfig
 from blipbench.models.random_weights import random_state_dict
 

@@ -7,7 +7,7 @@ import torch
 from goldens import GOLDEN, Golden
 from torch import Tensor, nn
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.inference.packing import pad
 from blipbench.models.config import ModelConfig
 from blipbench.models.tokenizer import Tokenizer, load_tokenizer

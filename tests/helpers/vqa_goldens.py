@@ -8,7 +8,7 @@ import torch
 from goldens import GOLDEN, Golden
 from torch import Tensor
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.data.images import decode_image
 from blipbench.device import make_runtime
 from blipbench.inference.answering import BlipVqaRunner

@@ -8,7 +8,7 @@ import torch
 from random_captioner import SEP, random_captioner, transformers_captioner
 from transformers import BlipForConditionalGeneration
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.data.images import normalise
 from blipbench.device import make_runtime
 from blipbench.inference.captioner import BlipCaptionRunner

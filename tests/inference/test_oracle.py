@@ -15,7 +15,7 @@ from make_checkpoint import make_checkpoint
 from torch import Tensor
 from transformers import BlipForImageTextRetrieval
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.data.images import normalise
 from blipbench.device import make_runtime
 from blipbench.inference.blip import BlipRunner

@@ -5,7 +5,7 @@ import pytest
 import torch
 from goldens import GOLDEN, Golden, relative_error
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.data.loader import load_pixels
 from blipbench.device import make_runtime
 from blipbench.inference.reasoning import NlvrRunner, fold

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from blipbench.config.models import load_model_config
 from blipbench.config.paths import data_file
-from blipbench.config.task import load_model_config
 from blipbench.models.catalog import CatalogEntry, find_entry, load_catalog, nearest_names
 
 PUBLISHED = json.loads(data_file("leaderboards", "published.json").read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ import torch
 from goldens import GOLDEN, Golden, relative_error
 from torch import nn
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.models.checkpoint import load_checkpoint, load_weights
 from blipbench.models.config import ModelConfig
 from blipbench.models.med import TextEncoder

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from goldens import GOLDEN, Golden, relative_error
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.errors import UsageError
 from blipbench.inference.packing import pad
 from blipbench.models.checkpoint import load_checkpoint, load_weights

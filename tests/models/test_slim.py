@@ -7,7 +7,7 @@ import torch
 from goldens import GOLDEN
 from make_checkpoint import make_checkpoint
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.errors import CheckpointError
 from blipbench.models.checkpoint import load_checkpoint
 from blipbench.models.checkpoint_files import read_tensors

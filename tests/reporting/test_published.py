@@ -1,6 +1,6 @@
 import pytest
 
-from blipbench.config.task import list_tasks
+from blipbench.config.tasks import list_tasks
 from blipbench.models.catalog import load_catalog
 from blipbench.reporting.published import published_row
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sample_result import RECORD
 
-from blipbench.config.task import load_task
+from blipbench.config.tasks import load_task
 from blipbench.evaluation.result import Result
 from blipbench.reporting.published import PublishedRow
 from blipbench.reporting.terminal import incomparable, print_result, render_result, result_console

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from blipbench.config.task import load_task
+from blipbench.config.tasks import load_task
 from blipbench.data.captions import read_captions, read_nocaps
 from blipbench.data.karpathy import read_retrieval
 from blipbench.data.msrvtt import read_msrvtt

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from blipbench.config.task import load_task
+from blipbench.config.tasks import load_task
 from blipbench.data.text import normalise_question
 from blipbench.models.tokenizer import Tokenizer, load_tokenizer
 from blipbench.shapes import shapes_vocabulary

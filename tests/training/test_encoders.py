@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import cosine_similarity
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.models.config import VisionConfig
 from blipbench.models.vit import ImageEncoder
 from blipbench.training.encoders import image_encoder

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-from blipbench.config.task import CaptioningTask
 from blipbench.data.captions import CaptionDataset, make_captions, number_images, read_captions, read_nocaps
 from blipbench.data.karpathy import annotation_places, find_annotation
 from blipbench.data.table import read_table
@@ -15,6 +14,7 @@ from blipbench.models.blip import BlipCaptioner
 from blipbench.models.checkpoint import Checkpoint, load_weights
 from blipbench.models.tokenizer import load_tokenizer
 from blipbench.protocols.captioning import stages as captioning
+from blipbench.protocols.captioning.task import CaptioningTask
 from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
 
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from blipbench.config.task import NlvrTask
 from blipbench.data.karpathy import find_annotation
 from blipbench.data.nlvr import NlvrDataset, read_nlvr
 from blipbench.device import Runtime
@@ -11,6 +10,7 @@ from blipbench.models.checkpoint import Checkpoint, load_weights
 from blipbench.models.nlvr import BlipNlvr
 from blipbench.models.tokenizer import load_tokenizer
 from blipbench.protocols.nlvr import stages as nlvr
+from blipbench.protocols.nlvr.task import NlvrTask
 from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
 
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from blipbench.config.task import RetrievalTask
 from blipbench.data.dataset import RetrievalDataset
 from blipbench.data.karpathy import find_annotation, make_retrieval, read_retrieval
 from blipbench.data.msrvtt import read_msrvtt
@@ -17,6 +16,7 @@ from blipbench.models.tokenizer import load_tokenizer
 from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
 from blipbench.protocols.retrieval import score as retrieval_score
 from blipbench.protocols.retrieval.stages import Retrieval, build_retrieval
+from blipbench.protocols.retrieval.task import RetrievalTask
 
 
 def read(task: RetrievalTask, root: Path, split: str, limit: int | None) -> RetrievalDataset:

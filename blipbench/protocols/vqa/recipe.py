@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from blipbench.config.task import VqaTask
 from blipbench.data.karpathy import find_annotation
 from blipbench.data.vqa import ANSWER_LIST, VqaDataset, read_vqa
 from blipbench.device import Runtime
@@ -19,6 +18,7 @@ from blipbench.models.checkpoint import Checkpoint, load_weights
 from blipbench.models.tokenizer import load_tokenizer
 from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
 from blipbench.protocols.vqa import stages as vqa
+from blipbench.protocols.vqa.task import VqaTask
 
 
 def read(task: VqaTask, root: Path, split: str, limit: int | None) -> VqaDataset:

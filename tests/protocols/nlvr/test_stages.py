@@ -10,7 +10,7 @@ import pytest
 import torch
 from goldens import GOLDEN, Golden, relative_error
 
-from blipbench.config.task import load_model_config
+from blipbench.config.models import load_model_config
 from blipbench.data.nlvr import NlvrDataset, read_nlvr
 from blipbench.device import Runtime, make_runtime
 from blipbench.inference.reasoning import NlvrRunner

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from blipbench.config import task as config
+from blipbench.config import tasks
+from blipbench.config.models import load_model_config
 from blipbench.errors import UsageError
+from blipbench.protocols.retrieval.task import RetrievalSettings
 
 TASK = """\
 name: mine
@@ -40,73 +42,73 @@ def write(tmp_path: Path) -> Write:
 
 def message_of(path: Path) -> str:
     with pytest.raises(UsageError) as caught:
-        config.load_task(str(path))
+        tasks.load_task(str(path))
     assert caught.value.exit_code == 2
     return str(caught.value)
 
 
 class TestShippedTasks:
     def test_coco_is_run_as_the_reference_runs_it(self) -> None:
-        task = config.load_task("retrieval_coco")
-        assert task.settings == config.RetrievalSettings(k_test=256, max_tokens=35, rerank="itm")
+        task = tasks.load_task("retrieval_coco")
+        assert task.settings == RetrievalSettings(k_test=256, max_tokens=35, rerank="itm")
         assert (task.model.image_size, task.data.max_words, task.data.split) == (384, 30, "test")
         assert task.data.annotations["test"] == "coco_karpathy_test.json"
 
     def test_flickr_is_run_as_the_reference_runs_it(self) -> None:
-        task = config.load_task("retrieval_flickr")
+        task = tasks.load_task("retrieval_flickr")
         assert (task.settings.k_test, task.model.image_size, task.published_task) == (128, 384, "retrieval_flickr30k")
 
     def test_the_shapes_tasks_share_one_image_size_that_the_tiny_model_can_divide(self) -> None:
-        tasks = [task for task in config.list_tasks() if task.name.endswith("_shapes")]
-        assert {task.name.removesuffix("_shapes") for task in tasks} == SHAPES_TASKS
-        assert {task.model.image_size for task in tasks} == {64}
-        assert 64 % config.load_model_config("tiny").vision.patch_size == 0
-        assert all(task.published_task is None for task in tasks)
+        shapes = [task for task in tasks.list_tasks() if task.name.endswith("_shapes")]
+        assert {task.name.removesuffix("_shapes") for task in shapes} == SHAPES_TASKS
+        assert {task.model.image_size for task in shapes} == {64}
+        assert 64 % load_model_config("tiny").vision.patch_size == 0
+        assert all(task.published_task is None for task in shapes)
 
     def test_all_are_listed_by_name(self) -> None:
-        names = [task.name for task in config.list_tasks()]
+        names = [task.name for task in tasks.list_tasks()]
         assert names == sorted(names)
         assert {"retrieval_coco", "retrieval_flickr", "retrieval_shapes"} <= set(names)
 
     def test_every_file_that_is_fetched_has_an_address(self) -> None:
-        fetched = [source for task in config.list_tasks() for source in task.sources if source.auto]
+        fetched = [source for task in tasks.list_tasks() for source in task.sources if source.auto]
         assert fetched
         assert all(source.url for source in fetched)
 
     def test_what_is_loaded_cannot_be_changed(self) -> None:
         with pytest.raises(ValidationError):
-            config.load_task("retrieval_coco").settings.k_test = 1  # type: ignore[misc]
+            tasks.load_task("retrieval_coco").settings.k_test = 1  # type: ignore[misc]
 
 
 class TestFindingATask:
     def test_dashes_and_underscores_are_the_same(self) -> None:
-        assert config.load_task("retrieval-coco") == config.load_task("retrieval_coco")
+        assert tasks.load_task("retrieval-coco") == tasks.load_task("retrieval_coco")
 
     def test_a_path_is_read_from_where_it_is(self, write: Write) -> None:
-        assert config.load_task(str(write())).title == "My own images"
+        assert tasks.load_task(str(write())).title == "My own images"
 
     def test_a_users_folder_adds_its_tasks(self, write: Write) -> None:
-        assert "mine" in [task.name for task in config.list_tasks(write().parent)]
+        assert "mine" in [task.name for task in tasks.list_tasks(write().parent)]
 
     def test_a_users_task_hides_the_shipped_one_of_its_name(self, write: Write) -> None:
         folder = write("name: mine", "name: retrieval_coco", name="retrieval_coco").parent
-        assert config.load_task("retrieval_coco", folder).title == "My own images"
+        assert tasks.load_task("retrieval_coco", folder).title == "My own images"
 
     def test_the_environment_names_a_folder_too(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BLIPBENCH_TASKS", str(write().parent))
-        assert config.load_task("mine").name == "mine"
+        assert tasks.load_task("mine").name == "mine"
 
     def test_an_unknown_name_gets_the_nearest_one(self) -> None:
         with pytest.raises(UsageError, match=r"unknown task 'retreival_coco'; did you mean 'retrieval_coco'\?"):
-            config.load_task("retreival_coco")
+            tasks.load_task("retreival_coco")
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"nowhere\.yaml: there is no such task file"):
-            config.load_task(str(tmp_path / "nowhere.yaml"))
+            tasks.load_task(str(tmp_path / "nowhere.yaml"))
 
     def test_a_missing_folder_is_named_with_its_flag(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"--tasks-dir .*/gone: there is no such folder"):
-            config.list_tasks(tmp_path / "gone")
+            tasks.list_tasks(tmp_path / "gone")
 
 
 class TestBadFiles:
@@ -175,35 +177,13 @@ class TestBadFiles:
 
 class TestFlags:
     def test_a_flag_replaces_a_setting(self) -> None:
-        task = config.override_settings(config.load_task("retrieval_coco"), {"k_test": 16, "rerank": None})
-        assert task.settings == config.RetrievalSettings(k_test=16, rerank="itm")
+        task = tasks.override_settings(tasks.load_task("retrieval_coco"), {"k_test": 16, "rerank": None})
+        assert task.settings == RetrievalSettings(k_test=16, rerank="itm")
 
     def test_a_value_out_of_range_names_the_flag(self) -> None:
         with pytest.raises(UsageError, match="--k-test 0: input should be greater than 0"):
-            config.override_settings(config.load_task("retrieval_coco"), {"k_test": 0})
+            tasks.override_settings(tasks.load_task("retrieval_coco"), {"k_test": 0})
 
     def test_a_setting_that_the_protocol_lacks_names_the_flag(self) -> None:
         with pytest.raises(UsageError, match="--beams: retrieval_coco"):
-            config.override_settings(config.load_task("retrieval_coco"), {"beams": 3})
-
-
-class TestModelSizes:
-    def test_base_is_vit_b_16_with_bert_base(self) -> None:
-        base = config.load_model_config("base")
-        assert (base.vision.width, base.vision.depth, base.vision.num_tokens) == (768, 12, 577)
-        assert (base.text.width, base.text.vocab_size, base.embed_dim) == (768, 30524, 256)
-
-    def test_all_are_listed_by_name(self) -> None:
-        assert [model.name for model in config.list_model_configs()] == ["base", "large", "shapes", "tiny"]
-
-    def test_an_unknown_size_gets_the_nearest_one(self) -> None:
-        with pytest.raises(UsageError, match=r"unknown model 'lage'; did you mean 'large'\?"):
-            config.load_model_config("lage")
-
-    def test_an_unknown_key_in_a_size_file_is_placed(self, tmp_path: Path) -> None:
-        path = tmp_path / "odd.yaml"
-        path.write_text("name: odd\nvision: {width: 8, depth: 1, num_head: 2, num_heads: 2, image_size: 32}\n")
-        with pytest.raises(
-            UsageError, match=r"odd\.yaml: unknown key 'num_head' under vision; did you mean 'num_heads'"
-        ):
-            config.load_model_config(str(path))
+            tasks.override_settings(tasks.load_task("retrieval_coco"), {"beams": 3})

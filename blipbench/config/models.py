@@ -1,0 +1,21 @@
+"""Model sizes by name: the YAML files of configs/models, and files like them, read into a `ModelConfig`."""
+
+from pathlib import Path
+
+from blipbench.config.files import find_file, read_model, yaml_files
+from blipbench.config.paths import search_path
+from blipbench.models.config import ModelConfig
+
+
+def load_model_config(name_or_path: str) -> ModelConfig:
+    """The sizes called `name_or_path` in configs/models, or those in that YAML file. Raises UsageError."""
+    return read_model(find_file(name_or_path, "model", _model_files(), "or give the path of a .yaml"), ModelConfig)
+
+
+def list_model_configs() -> list[ModelConfig]:
+    """The sizes that ship, by name."""
+    return [read_model(path, ModelConfig) for _, path in sorted(_model_files().items())]
+
+
+def _model_files() -> dict[str, Path]:
+    return yaml_files(search_path(None, "configs", "models"))

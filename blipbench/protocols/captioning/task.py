@@ -1,0 +1,36 @@
+"""The definition of a captioning task: what its YAML states beyond what every task does."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from blipbench.config.task import Spec, Task
+
+
+class CaptioningSettings(Spec):
+    """How captions are written; lengths in tokens, [DEC] and the prompt included (see inference/search.py).
+
+    `top_p`, `top_k` and `seed` are for method nucleus alone, `num_beams` for beam, `length_penalty` likewise.
+    """
+
+    prompt: str = "a picture of "
+    method: Literal["beam", "greedy", "nucleus"] = "beam"
+    num_beams: PositiveInt = 3
+    max_length: PositiveInt = 20
+    min_length: PositiveInt = 5
+    repetition_penalty: PositiveFloat = 1.0
+    length_penalty: float = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    top_k: PositiveInt = 50
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _lengths_leave_room(self) -> "CaptioningSettings":
+        if self.min_length > self.max_length:
+            raise ValueError(f"min_length {self.min_length} is more than max_length {self.max_length}")
+        return self
+
+
+class CaptioningTask(Task):
+    protocol: Literal["captioning"]
+    settings: CaptioningSettings = CaptioningSettings()

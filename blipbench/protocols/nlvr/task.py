@@ -1,0 +1,14 @@
+"""The definition of a task of reasoning over two images: NLVR2's protocol leaves nothing to choose."""
+
+from typing import Literal
+
+from blipbench.config.task import Spec, Task
+
+
+class NlvrSettings(Spec):
+    """There are no settings."""
+
+
+class NlvrTask(Task):
+    protocol: Literal["nlvr"]
+    settings: NlvrSettings = NlvrSettings()

@@ -1,0 +1,37 @@
+"""The definition of a question answering task: what its YAML states beyond what every task does."""
+
+from typing import Literal
+
+from pydantic import PositiveInt, ValidationInfo, field_validator
+
+from blipbench.config.task import Spec, Task
+
+
+class VqaSettings(Spec):
+    """Questions are cut at `max_tokens`.
+
+    `rank` takes the best of the answer list's `k_test` likeliest by first token; `generate` writes an answer by beam
+    search (`num_beams`, `max_length`, `min_length` in tokens with [DEC]). `attend_padding` has generation read the
+    states of padding as the reference does, which pads `padding_batch` consecutive questions to one length.
+    """
+
+    mode: Literal["rank", "generate"] = "rank"
+    k_test: PositiveInt = 128
+    max_tokens: PositiveInt = 35
+    num_beams: PositiveInt = 3
+    max_length: PositiveInt = 10
+    min_length: PositiveInt = 1
+    attend_padding: bool = False
+    padding_batch: PositiveInt = 32
+
+    @field_validator("attend_padding")
+    @classmethod
+    def _only_generation_attends_to_padding(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("mode") != "generate":
+            raise ValueError("only mode 'generate' can attend to padding; 'rank' masks it, as the reference does")
+        return value
+
+
+class VqaTask(Task):
+    protocol: Literal["vqa"]
+    settings: VqaSettings = VqaSettings()
