@@ -22,7 +22,6 @@ import pyarrow as pa
 from blipbench.capfilt.result import JudgedImage, JudgedText
 from blipbench.data.captions import CaptionDataset
 from blipbench.data.dataset import Clip, Source
-from blipbench.data.loader import load_pixels
 from blipbench.data.text import normalise_caption
 from blipbench.data.web import WEB_WORDS
 from blipbench.inference.capabilities import MatchingEncoder
@@ -30,6 +29,7 @@ from blipbench.inference.captioner import BlipCaptionRunner
 from blipbench.inference.search import SearchSettings
 from blipbench.protocols.base import Sample, Samples, Stage, Unit
 from blipbench.protocols.captioning.stages import CaptionImages
+from blipbench.protocols.pixels import decode_units
 
 MAX_TOKENS = 35  # of a text that the filter reads, as in retrieval, which it was finetuned for
 
@@ -115,15 +115,12 @@ class FilterTexts:
 
     def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
         sources = [self.dataset.sources[unit.payload.image] for unit in units]
-        vision = self.model.vision
-        for batch in load_pixels(
-            sources, image_size=vision.image_size, batch_size=vision.batch, workers=self.workers, fit=vision.fit
-        ):
-            yield from (Sample(units[at].id, error=reason) for at, reason in batch.failures)
-            if not batch.indices:
+        for batch in decode_units(units, sources, self.model.vision, self.workers):
+            if isinstance(batch, Sample):
+                yield batch
                 continue
             _, tokens = self.model.embed_images(batch.pixels)
-            present = [units[at] for at in batch.indices]
+            present = batch.units
             normalised = [normalise_caption(text, WEB_WORDS) for unit in present for text in unit.payload.texts]
             matcher = self.model.matcher(self.model.tokenize(normalised, MAX_TOKENS))
             owner = np.repeat(np.arange(len(present)), [unit.items for unit in present])

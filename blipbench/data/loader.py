@@ -8,7 +8,7 @@ import dataclasses
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -17,6 +17,31 @@ from blipbench.data.dataset import Clip, Source, num_frames
 from blipbench.data.images import Fit, decode_image
 from blipbench.data.video import decode_clip
 from blipbench.errors import BlipbenchError, DataError
+
+
+class Vision(Protocol):
+    """The images that a model takes: squares of `image_size` pixels, `batch` of them at once.
+
+    `fit` brings an image to that size. None resizes it as BLIP does (see images.py).
+    """
+
+    @property
+    def image_size(self) -> int: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def fit(self) -> Fit | None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Squares:
+    """The images of BLIP, for what decodes without a model."""
+
+    image_size: int
+    batch: int
+    fit: Fit | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +60,14 @@ class PixelBatch:
         return dataclasses.replace(self, pixels=self.pixels.pin_memory())
 
 
-def load_pixels(
-    sources: Sequence[Source], *, image_size: int, batch_size: int, workers: int, fit: Fit | None = None
-) -> Iterator[PixelBatch]:
-    """Batches in the order of `sources`, resized to `image_size` pixels square, or brought to that size by `fit`.
+def load_pixels(sources: Sequence[Source], vision: Vision, workers: int) -> Iterator[PixelBatch]:
+    """Batches in the order of `sources`, each image as `vision` takes it.
 
-    Each has `batch_size` images, where a clip counts as its frames; of clips with more frames than that, it has one.
+    A batch has `vision.batch` images, where a clip counts as its frames. If a clip has more frames than that, a batch
+    has one clip.
 
-    `workers` is the number of decoding processes, 0 for none; `fit` must be picklable. Frames of a video file are
-    decoded straight to the square, whatever `fit` is. Pixels are in page-locked memory where there is CUDA.
+    `workers` is the number of decoding processes, 0 for none; `vision.fit` must be picklable. Frames of a video file
+    are decoded straight to the square, whatever `fit` is. Pixels are in page-locked memory where there is CUDA.
 
     Raises:
         DataError: the sources differ in their number of frames (at once, before any decoding).
@@ -56,9 +80,10 @@ def load_pixels(
                 f"items differ in their number of frames: item 0 has {frames}, item {position} "
                 f"({_first_file(source)}) has {num_frames(source)}; all must have the same"
             )
-    items = max(1, batch_size // max(1, frames))
+    items = max(1, vision.batch // max(1, frames))
+    image_size = vision.image_size
     loader = DataLoader(
-        _Items(sources, image_size, fit),
+        _Items(sources, image_size, vision.fit),
         batch_size=items,
         num_workers=min(workers, -(-len(sources) // items)),
         collate_fn=_Collate((3, image_size, image_size) if frames == 1 else (frames, 3, image_size, image_size)),

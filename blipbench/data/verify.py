@@ -12,14 +12,13 @@ from pathlib import Path
 from blipbench.data.dataset import Clip, RetrievalDataset, Source
 from blipbench.data.images import read_size
 from blipbench.data.karpathy import find_annotation, find_images, parse_records, read_annotation
-from blipbench.data.loader import load_pixels
+from blipbench.data.loader import Squares, load_pixels
 from blipbench.data.text import normalise_caption
 from blipbench.errors import DataError
 
 Progress = Callable[[int, int], None]  # (images checked, images in all)
 
-_DEEP_BATCH = 32
-_DEEP_SIZE = 16  # pixels; the file is decoded whole whatever it is then resized to
+_DEEP = Squares(image_size=16, batch=32)  # the file is decoded whole whatever it is then resized to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +134,7 @@ def _unreadable_headers(sources: Sequence[Source], progress: Progress | None) ->
 def _undecodable(sources: Sequence[Source], workers: int, progress: Progress | None) -> list[str]:
     problems: list[str] = []
     checked = 0
-    for batch in load_pixels(sources, image_size=_DEEP_SIZE, batch_size=_DEEP_BATCH, workers=workers):
+    for batch in load_pixels(sources, _DEEP, workers):
         problems += [reason for _, reason in batch.failures]
         checked += len(batch.indices) + len(batch.failures)
         if progress is not None:

@@ -10,26 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from blipbench.data.images import Fit
+from blipbench.data.loader import Vision
 from blipbench.device import Runtime
 from blipbench.inference.matching import Matcher
 from blipbench.inference.packing import Indices, TextBank
 
 Floats = npt.NDArray[np.float64]
-
-
-class Vision(Protocol):
-    """How a model wants its images: `fit` brings one to `image_size` pixels square (None: as BLIP, see data/images.py);
-    `batch` is how many go through it at once."""
-
-    @property
-    def image_size(self) -> int: ...
-
-    @property
-    def batch(self) -> int: ...
-
-    @property
-    def fit(self) -> Fit | None: ...
 
 
 class DualEncoder(Protocol):

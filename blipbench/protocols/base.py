@@ -10,7 +10,7 @@ what they compute.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol as TypingProtocol
 
 import pyarrow as pa
@@ -77,10 +77,10 @@ class Stage(TypingProtocol):
     def run(self, units: Sequence[Unit]) -> Iterator[Sample]: ...
 
 
-class Protocol(TypingProtocol):
-    @property
-    def stages(self) -> Sequence[Stage]: ...
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A protocol bound to a model and a data set. `score` and `self_check` take the samples and a seed."""
 
-    def score(self, samples: Samples, seed: int) -> Metrics: ...
-
-    def self_check(self, samples: Samples, seed: int) -> SelfCheck: ...
+    stages: Sequence[Stage]
+    score: Callable[[Samples, int], Metrics]
+    self_check: Callable[[Samples, int], SelfCheck]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from blipbench.data.images import decode_image, normalise
-from blipbench.data.loader import batches_of, load_pixels
+from blipbench.data.loader import Squares, batches_of, load_pixels
 from blipbench.errors import DataError
 from blipbench.evaluation.ranks import Ranks
 from blipbench.models.tokenizer import Tokenizer
@@ -41,7 +41,7 @@ def decode_all(data: TrainingSet, image_size: int, workers: int, ranks: Ranks, a
     mine = part_of(len(data.paths), ranks.rank)
     sources = [(data.paths[image],) for image in mine]
     with ranks.together():
-        for batch in load_pixels(sources, image_size=image_size, batch_size=64, workers=workers):
+        for batch in load_pixels(sources, Squares(image_size, batch=64), workers):
             if batch.failures:
                 raise DataError(batch.failures[0][1])
             pixels[[mine[index] for index in batch.indices]] = batch.pixels

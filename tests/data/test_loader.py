@@ -12,7 +12,7 @@ from PIL import Image
 
 from blipbench.data.dataset import Clip
 from blipbench.data.images import decode_image
-from blipbench.data.loader import load_pixels
+from blipbench.data.loader import Squares, load_pixels
 from blipbench.data.video import decode_clip
 from blipbench.errors import BlipbenchError, DataError
 
@@ -27,7 +27,7 @@ def images(folder: Path, count: int) -> list[tuple[Path, ...]]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_come_in_order_with_the_pixels_of_their_sources(tmp_path: Path, workers: int) -> None:
     sources = images(tmp_path, 7)
-    batches = list(load_pixels(sources, image_size=16, batch_size=3, workers=workers))
+    batches = list(load_pixels(sources, Squares(16, 3), workers))
     assert [batch.indices for batch in batches] == [[0, 1, 2], [3, 4, 5], [6]]
     expected = torch.stack([decode_image(path, 16) for (path,) in sources])
     assert torch.equal(torch.cat([batch.pixels for batch in batches]), expected)
@@ -38,7 +38,7 @@ def test_batches_come_in_order_with_the_pixels_of_their_sources(tmp_path: Path, 
 def test_a_bad_file_is_a_failure_beside_its_sound_neighbours(tmp_path: Path, workers: int) -> None:
     sources = images(tmp_path, 4)
     sources[1][0].write_text("no image")
-    (batch,) = load_pixels(sources, image_size=16, batch_size=4, workers=workers)
+    (batch,) = load_pixels(sources, Squares(16, 4), workers)
     assert batch.indices == [0, 2, 3]
     assert batch.pixels.shape == (3, 3, 16, 16)
     ((position, reason),) = batch.failures
@@ -47,13 +47,13 @@ def test_a_bad_file_is_a_failure_beside_its_sound_neighbours(tmp_path: Path, wor
 
 
 def test_a_batch_of_bad_files_alone_has_no_pixels(tmp_path: Path) -> None:
-    (batch,) = load_pixels([(tmp_path / "gone.jpg",)], image_size=16, batch_size=4, workers=0)
+    (batch,) = load_pixels([(tmp_path / "gone.jpg",)], Squares(16, 4), 0)
     assert (batch.indices, batch.pixels.shape) == ([], (0, 3, 16, 16))
 
 
 def test_a_clip_is_a_stack_of_its_frames(tmp_path: Path) -> None:
     paths = [path for (path,) in images(tmp_path, 6)]
-    (batch,) = load_pixels([tuple(paths[:3]), tuple(paths[3:])], image_size=16, batch_size=6, workers=1)
+    (batch,) = load_pixels([tuple(paths[:3]), tuple(paths[3:])], Squares(16, 6), 1)
     assert batch.pixels.shape == (2, 3, 3, 16, 16)
     assert torch.equal(batch.pixels[1, 2], decode_image(paths[5], 16))
 
@@ -61,7 +61,7 @@ def test_a_clip_is_a_stack_of_its_frames(tmp_path: Path) -> None:
 def test_a_clip_with_a_bad_frame_fails_whole(tmp_path: Path) -> None:
     paths = [path for (path,) in images(tmp_path, 4)]
     paths[3].unlink()
-    (batch,) = load_pixels([tuple(paths[:2]), tuple(paths[2:])], image_size=16, batch_size=4, workers=0)
+    (batch,) = load_pixels([tuple(paths[:2]), tuple(paths[2:])], Squares(16, 4), 0)
     assert batch.indices == [0]
     assert [position for position, _ in batch.failures] == [1]
 
@@ -69,13 +69,13 @@ def test_a_clip_with_a_bad_frame_fails_whole(tmp_path: Path) -> None:
 def test_clips_of_different_lengths_are_refused_before_decoding(tmp_path: Path) -> None:
     paths = [path for (path,) in images(tmp_path, 3)]
     with pytest.raises(DataError, match=r"item 0 has 1, item 1 \(first file .*1\.jpg\) has 2"):
-        load_pixels([(paths[0],), (paths[1], paths[2])], image_size=16, batch_size=4, workers=0)
+        load_pixels([(paths[0],), (paths[1], paths[2])], Squares(16, 4), 0)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_video_file_is_decoded_to_its_frames(tmp_path: Path, workers: int) -> None:
     clips = [Clip(write_clip(tmp_path / f"{count}.mp4", count), frames=8) for count in (8, 20, 3)]
-    batches = list(load_pixels(clips, image_size=16, batch_size=16, workers=workers))
+    batches = list(load_pixels(clips, Squares(16, 16), workers))
     assert [batch.indices for batch in batches] == [[0, 1], [2]]
     assert torch.equal(batches[0].pixels[1], decode_clip(clips[1].path, 16))
 
@@ -83,30 +83,30 @@ def test_a_video_file_is_decoded_to_its_frames(tmp_path: Path, workers: int) -> 
 @pytest.mark.parametrize("batch_size, items", [(1, 1), (7, 1), (8, 1), (16, 2), (30, 3)])
 def test_the_batch_size_counts_frames(tmp_path: Path, batch_size: int, items: int) -> None:
     clip = Clip(write_clip(tmp_path / "clip.mp4", 8), frames=8)
-    first = next(load_pixels([clip] * 4, image_size=16, batch_size=batch_size, workers=0))
+    first = next(load_pixels([clip] * 4, Squares(16, batch_size), 0))
     assert first.pixels.shape == (items, 8, 3, 16, 16)
 
 
 def test_a_bad_video_is_a_failure_beside_its_sound_neighbours(tmp_path: Path) -> None:
     clips = [Clip(write_clip(tmp_path / f"{number}.mp4", 8), frames=8) for number in range(3)]
     clips[1].path.write_bytes(b"")
-    (batch,) = load_pixels(clips, image_size=16, batch_size=24, workers=1)
+    (batch,) = load_pixels(clips, Squares(16, 24), 1)
     assert (batch.indices, [position for position, _ in batch.failures]) == ([0, 2], [1])
 
 
 def test_nothing_to_load_gives_no_batches() -> None:
-    assert list(load_pixels([], image_size=16, batch_size=4, workers=2)) == []
+    assert list(load_pixels([], Squares(16, 4), 2)) == []
 
 
 def test_no_more_workers_are_started_than_there_are_batches(tmp_path: Path) -> None:
-    batches = load_pixels(images(tmp_path, 3), image_size=16, batch_size=2, workers=64)
+    batches = load_pixels(images(tmp_path, 3), Squares(16, 2), 64)
     next(batches)
     assert len(multiprocessing.active_children()) <= 2
     assert len(list(batches)) == 1
 
 
 def test_workers_outlive_an_interrupt_meant_for_the_parent(tmp_path: Path) -> None:
-    batches = load_pixels(images(tmp_path, 12), image_size=16, batch_size=1, workers=2)
+    batches = load_pixels(images(tmp_path, 12), Squares(16, 1), 2)
     next(batches)
     for child in multiprocessing.active_children():
         os.kill(child.pid or 0, signal.SIGINT)
@@ -114,7 +114,7 @@ def test_workers_outlive_an_interrupt_meant_for_the_parent(tmp_path: Path) -> No
 
 
 def test_a_killed_worker_is_explained_with_the_way_out(tmp_path: Path) -> None:
-    batches = load_pixels(images(tmp_path, 60), image_size=16, batch_size=1, workers=2)
+    batches = load_pixels(images(tmp_path, 60), Squares(16, 1), 2)
     next(batches)
     for child in multiprocessing.active_children():
         os.kill(child.pid or 0, signal.SIGKILL)
@@ -124,7 +124,7 @@ def test_a_killed_worker_is_explained_with_the_way_out(tmp_path: Path) -> None:
 
 
 def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:
-    batches = load_pixels(images(tmp_path, 12), image_size=16, batch_size=1, workers=2)
+    batches = load_pixels(images(tmp_path, 12), Squares(16, 1), 2)
     next(batches)
     children = multiprocessing.active_children()
     assert children

@@ -5,7 +5,7 @@ import pytest
 import torch
 from goldens import Golden, relative_error
 
-from blipbench.data.loader import load_pixels
+from blipbench.data.loader import Squares, load_pixels
 from blipbench.device import make_runtime
 from blipbench.inference.blip import BlipRunner
 from blipbench.models.tokenizer import load_tokenizer
@@ -16,7 +16,7 @@ TOLERANCE = 1e-5
 def pixels_of(golden: Golden, which: list[int]) -> torch.Tensor:
     """uint8 [n, 3, 48, 48] of pictures in the pool."""
     sources = [(golden.pictures()[i],) for i in which]
-    (batch,) = load_pixels(sources, image_size=48, batch_size=len(which), workers=0)
+    (batch,) = load_pixels(sources, Squares(48, len(which)), 0)
     return batch.pixels
 
 

@@ -12,7 +12,7 @@ from goldens import Golden, relative_error
 from PIL import Image
 from tiny_clip import IMAGE_SIZE, MAX_TOKENS, make_dual_encoder
 
-from blipbench.data.loader import load_pixels
+from blipbench.data.loader import Squares, load_pixels
 from blipbench.device import make_runtime
 from blipbench.inference.clip import ClipRunner
 from blipbench.models.clip import FAMILIES, load_clip
@@ -38,7 +38,7 @@ def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def pixels(golden: Golden, runner: ClipRunner) -> torch.Tensor:
     """uint8 [18, 3, 32, 32] of all golden pictures: RGB, grey, with alpha, with a palette."""
     sources = [(path,) for path in golden.pictures()]
-    (batch,) = load_pixels(sources, image_size=IMAGE_SIZE, batch_size=99, workers=0, fit=runner.vision.fit)
+    (batch,) = load_pixels(sources, Squares(IMAGE_SIZE, 99, runner.vision.fit), 0)
     return batch.pixels
 
 
@@ -120,7 +120,7 @@ class TestPreprocessing:
         return tmp_path / "wide.png"
 
     def seen(self, runner: ClipRunner, wide: Path) -> torch.Tensor:
-        (batch,) = load_pixels([(wide,)], image_size=IMAGE_SIZE, batch_size=1, workers=0, fit=runner.vision.fit)
+        (batch,) = load_pixels([(wide,)], Squares(IMAGE_SIZE, 1, runner.vision.fit), 0)
         assert batch.pixels.dtype == torch.uint8 and batch.pixels.shape == (1, 3, IMAGE_SIZE, IMAGE_SIZE)
         return batch.pixels[0, :, IMAGE_SIZE // 2]  # [3, S]: the middle row
 
@@ -131,8 +131,7 @@ class TestPreprocessing:
 
     def test_worker_processes_prepare_images_the_same_way(self, runner: ClipRunner, wide: Path) -> None:
         alone, shared = (
-            next(iter(load_pixels([(wide,)], image_size=IMAGE_SIZE, batch_size=1, workers=w, fit=runner.vision.fit)))
-            for w in (0, 1)
+            next(iter(load_pixels([(wide,)], Squares(IMAGE_SIZE, 1, runner.vision.fit), w))) for w in (0, 1)
         )
         assert torch.equal(alone.pixels, shared.pixels)
 

@@ -6,7 +6,7 @@ import torch
 from goldens import GOLDEN, Golden, relative_error
 
 from blipbench.config.models import load_model_config
-from blipbench.data.loader import load_pixels
+from blipbench.data.loader import Squares, load_pixels
 from blipbench.device import make_runtime
 from blipbench.inference.reasoning import NlvrRunner, fold
 from blipbench.models.checkpoint import load_checkpoint, load_weights
@@ -31,7 +31,7 @@ def runner() -> NlvrRunner:
 @pytest.fixture(scope="module")
 def pixels(golden: Golden) -> torch.Tensor:
     """uint8 [12, 3, 48, 48]"""
-    (batch,) = load_pixels([(path,) for path in golden.pictures()[:12]], image_size=48, batch_size=12, workers=0)
+    (batch,) = load_pixels([(path,) for path in golden.pictures()[:12]], Squares(48, 12), 0)
     return batch.pixels
 
 

@@ -1,5 +1,6 @@
 """Captioning plugged in: Karpathy files, NoCaps' or a table, a BLIP with a text decoder, one stage."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from blipbench.inference.search import SearchSettings
 from blipbench.models.blip import BlipCaptioner
 from blipbench.models.checkpoint import Checkpoint, load_weights
 from blipbench.models.tokenizer import load_tokenizer
-from blipbench.protocols.captioning import stages as captioning
+from blipbench.protocols.base import Protocol
+from blipbench.protocols.captioning.score import score
+from blipbench.protocols.captioning.self_check import check_sample
+from blipbench.protocols.captioning.stages import CaptionImages
 from blipbench.protocols.captioning.task import CaptioningTask
 from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
 
@@ -48,9 +52,7 @@ def load(task: CaptioningTask, checkpoint: Checkpoint, runtime: Runtime) -> Blip
     return BlipCaptionRunner(model, load_tokenizer(checkpoint.vocab), runtime)
 
 
-def build(
-    task: CaptioningTask, model: BlipCaptionRunner, dataset: CaptionDataset, workers: int
-) -> captioning.Captioning:
+def build(task: CaptioningTask, model: BlipCaptionRunner, dataset: CaptionDataset, workers: int) -> Protocol:
     settings = task.settings
     search = SearchSettings(
         method=settings.method,
@@ -62,9 +64,18 @@ def build(
         top_p=settings.top_p,
         top_k=settings.top_k,
     )
-    return captioning.build_captioning(
+    return build_captioning(
         model, dataset, prompt=settings.prompt, settings=search, seed=settings.seed, workers=workers
     )
 
 
-CAPTIONING = Recipe(read, load, build, captioning.score, stages=("caption",))
+def build_captioning(
+    model: BlipCaptionRunner, dataset: CaptionDataset, *, prompt: str, settings: SearchSettings, seed: int, workers: int
+) -> Protocol:
+    """`seed` is that of nucleus sampling. Raises UsageError where prompt and lengths do not fit the model."""
+    model.check(prompt, settings)
+    stage = CaptionImages(model, dataset, prompt, settings, seed, workers)
+    return Protocol([stage], score, functools.partial(check_sample, stage))
+
+
+CAPTIONING = Recipe(read, load, build, score, stages=("caption",))

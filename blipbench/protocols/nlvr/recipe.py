@@ -1,5 +1,6 @@
 """NLVR2 plugged in: its annotation files, a BLIP with two cross-attentions, one stage."""
 
+import functools
 from pathlib import Path
 
 from blipbench.data.karpathy import find_annotation
@@ -9,7 +10,10 @@ from blipbench.inference.reasoning import NlvrRunner
 from blipbench.models.checkpoint import Checkpoint, load_weights
 from blipbench.models.nlvr import BlipNlvr
 from blipbench.models.tokenizer import load_tokenizer
-from blipbench.protocols.nlvr import stages as nlvr
+from blipbench.protocols.base import Protocol
+from blipbench.protocols.nlvr.score import score
+from blipbench.protocols.nlvr.self_check import check_sample
+from blipbench.protocols.nlvr.stages import Reason
 from blipbench.protocols.nlvr.task import NlvrTask
 from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
 
@@ -25,8 +29,14 @@ def load(task: NlvrTask, checkpoint: Checkpoint, runtime: Runtime) -> NlvrRunner
     return NlvrRunner(model, load_tokenizer(checkpoint.vocab), runtime)
 
 
-def build(task: NlvrTask, model: NlvrRunner, dataset: NlvrDataset, workers: int) -> nlvr.Nlvr:
-    return nlvr.build_nlvr(model, dataset, workers)
+def build(task: NlvrTask, model: NlvrRunner, dataset: NlvrDataset, workers: int) -> Protocol:
+    return build_nlvr(model, dataset, workers)
 
 
-NLVR = Recipe(read, load, build, nlvr.score, stages=("reason",))
+def build_nlvr(model: NlvrRunner, dataset: NlvrDataset, workers: int) -> Protocol:
+    input_ids = model.tokenize(dataset.sentences)
+    stage = Reason(model, dataset, input_ids, workers)
+    return Protocol([stage], score, functools.partial(check_sample, model, dataset, input_ids))
+
+
+NLVR = Recipe(read, load, build, score, stages=("reason",))

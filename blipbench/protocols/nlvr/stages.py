@@ -16,15 +16,10 @@ from torch import Tensor
 
 from blipbench.data.loader import load_pixels
 from blipbench.data.nlvr import NlvrDataset
-from blipbench.errors import DataError
 from blipbench.inference.reasoning import NlvrRunner
-from blipbench.metrics.metric import Metrics
-from blipbench.metrics.nlvr import nlvr_metrics
-from blipbench.models.nlvr import TRUE
-from blipbench.protocols.base import Sample, Samples, SelfCheck, Stage, Unit
+from blipbench.protocols.base import Sample, Samples, Unit
 
 SENTENCES_PER_UNIT = 64  # bounds a batch where somebody's own data has thousands about one pair
-CHECKED_PAIRS = 4
 
 REASON_ROWS = pa.schema(
     [
@@ -38,34 +33,6 @@ REASON_ROWS = pa.schema(
         ("split", pa.string()),
     ]
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Nlvr:
-    """One NLVR2 run. `input_ids` are the data set's sentences, [ENC] first."""
-
-    model: NlvrRunner
-    dataset: NlvrDataset
-    input_ids: list[list[int]]
-    stages: Sequence[Stage]
-
-    def score(self, samples: Samples, seed: int) -> Metrics:
-        return score(samples, seed)
-
-    def self_check(self, samples: Samples, seed: int) -> SelfCheck:
-        return check_sample(self.model, self.dataset, self.input_ids, samples, seed)
-
-
-def build_nlvr(model: NlvrRunner, dataset: NlvrDataset, workers: int) -> Nlvr:
-    input_ids = model.tokenize(dataset.sentences)
-    return Nlvr(model, dataset, input_ids, [Reason(model, dataset, input_ids, workers)])
-
-
-def score(samples: Samples, seed: int) -> Metrics:
-    table = samples["reason"].sort_by("index")
-    label = table.column("label").to_numpy(zero_copy_only=False).astype(bool)
-    pair = table.column("pair").to_numpy().astype(np.int64)
-    return nlvr_metrics(_judged_true(_logits(table)) == label, pair, table.column("split")[0].as_py(), seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,9 +102,8 @@ class Reason:
 
     def _encode(self, images: Sequence[int]) -> Iterator[Tensor | str]:
         """Tokens [T, image_width] of each image in turn, or why it cannot be read."""
-        vision = self.model.vision
         sources = [(self.dataset.sources[image],) for image in images]
-        for batch in load_pixels(sources, image_size=vision.image_size, batch_size=vision.batch, workers=self.workers):
+        for batch in load_pixels(sources, self.model.vision, self.workers):
             found: dict[int, Tensor | str] = dict(batch.failures)
             if batch.indices:
                 found |= zip(batch.indices, self.model.encode_images(batch.pixels), strict=True)
@@ -187,38 +153,3 @@ def _batches(units: Sequence[Unit], images_per_batch: int) -> Iterator[tuple[lis
         images |= unit.payload.images
     if batch:
         yield batch, sorted(images)
-
-
-def _logits(table: pa.Table) -> npt.NDArray[np.float32]:
-    """[sentences, 2]"""
-    flat: npt.NDArray[np.float32] = table.column("logits").combine_chunks().flatten().to_numpy()
-    return flat.reshape(-1, 2)
-
-
-def _judged_true(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    judged: npt.NDArray[np.bool_] = logits.argmax(1) == TRUE
-    return judged
-
-
-def check_sample(
-    model: NlvrRunner, dataset: NlvrDataset, input_ids: list[list[int]], samples: Samples, seed: int
-) -> SelfCheck:
-    """All sentences of four random units, judged again the plain way beside what was journaled."""
-    table = samples["reason"]
-    units = table.column("unit").to_numpy(zero_copy_only=False)
-    chosen = np.random.default_rng(seed).permutation(np.unique(units.astype(str)))[:CHECKED_PAIRS]
-    fast, plain = [], []
-    for unit in chosen:
-        rows = table.filter(pa.array(units == unit))
-        left, right = dataset.pairs[rows.column("pair")[0].as_py()]
-        sources = [(dataset.sources[left],), (dataset.sources[right],)]
-        (batch,) = load_pixels(sources, image_size=model.vision.image_size, batch_size=2, workers=0)
-        if batch.failures:
-            raise DataError(f"self-check: {batch.failures[0][1]}; it could be read before, so the data has changed")
-        ids = [input_ids[sentence] for sentence in rows.column("index").to_pylist()]
-        plain.append(model.plain_logits(batch.pixels[0], batch.pixels[1], ids).numpy())
-        fast.append(_logits(rows))
-    journaled, recomputed = np.concatenate(fast), np.concatenate(plain)
-    deviation = float(np.abs(journaled - recomputed).max() / np.abs(recomputed).max())
-    changed = int((_judged_true(journaled) != _judged_true(recomputed)).sum())
-    return SelfCheck("logits", journaled.size, deviation, "judgements", changed, len(journaled))

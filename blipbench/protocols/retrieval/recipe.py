@@ -1,6 +1,8 @@
 """Retrieval plugged in: Karpathy files, tables or MSRVTT's clips, a BLIP with ITC and ITM heads, embed and rerank."""
 
+import functools
 from pathlib import Path
+from typing import cast
 
 from blipbench.data.dataset import RetrievalDataset
 from blipbench.data.karpathy import find_annotation, make_retrieval, read_retrieval
@@ -9,13 +11,16 @@ from blipbench.data.table import read_table
 from blipbench.device import Runtime
 from blipbench.errors import UsageError
 from blipbench.inference.blip import BlipRunner
-from blipbench.inference.capabilities import DualEncoder
+from blipbench.inference.capabilities import DualEncoder, MatchingEncoder
+from blipbench.inference.token_cache import TokenCache
 from blipbench.models.blip import BlipRetrieval
 from blipbench.models.checkpoint import Checkpoint, load_weights
 from blipbench.models.tokenizer import load_tokenizer
+from blipbench.protocols.base import Protocol, Stage
 from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
-from blipbench.protocols.retrieval import score as retrieval_score
-from blipbench.protocols.retrieval.stages import Retrieval, build_retrieval
+from blipbench.protocols.retrieval.score import score
+from blipbench.protocols.retrieval.self_check import check_sample
+from blipbench.protocols.retrieval.stages import Embed, Rerank
 from blipbench.protocols.retrieval.task import RetrievalTask
 
 
@@ -41,7 +46,7 @@ def load(task: RetrievalTask, checkpoint: Checkpoint, runtime: Runtime) -> BlipR
     return BlipRunner(model, load_tokenizer(checkpoint.vocab), runtime)
 
 
-def build(task: RetrievalTask, model: DualEncoder, dataset: RetrievalDataset, workers: int) -> Retrieval:
+def build(task: RetrievalTask, model: DualEncoder, dataset: RetrievalDataset, workers: int) -> Protocol:
     settings = task.settings
     return build_retrieval(
         model,
@@ -53,9 +58,23 @@ def build(task: RetrievalTask, model: DualEncoder, dataset: RetrievalDataset, wo
     )
 
 
+def build_retrieval(
+    model: DualEncoder, dataset: RetrievalDataset, *, k_test: int, max_tokens: int, rerank: bool, workers: int
+) -> Protocol:
+    """`k_test` larger than the collection means all of it."""
+    input_ids = model.tokenize(dataset.texts, max_tokens)
+    cache = TokenCache(model.runtime.cache_bytes // 2 if rerank else 0, len(dataset.sources))
+    embed = Embed(model, dataset, input_ids, cache, workers)
+    stages: list[Stage] = [embed]
+    if rerank:
+        matching = cast(MatchingEncoder, model)  # a model that cannot match has been refused the task
+        stages.append(Rerank(matching, dataset, input_ids, cache, workers, k_test))
+    return Protocol(stages, score, functools.partial(check_sample, model, dataset, input_ids))
+
+
 def needs(task: RetrievalTask) -> dict[str, str]:
     match = {"match": "add --rerank none"} if task.settings.rerank == "itm" else {}
     return {"embed_images": "", "embed_texts": "", **match}
 
 
-RETRIEVAL = Recipe(read, load, build, retrieval_score.score, stages=("embed", "rerank"), needs=needs)
+RETRIEVAL = Recipe(read, load, build, score, stages=("embed", "rerank"), needs=needs)

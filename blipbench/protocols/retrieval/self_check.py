@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from blipbench.data.dataset import RetrievalDataset
-from blipbench.data.loader import load_pixels
-from blipbench.errors import DataError
 from blipbench.inference.capabilities import DualEncoder
 from blipbench.protocols.base import Samples, SelfCheck
+from blipbench.protocols.pixels import decode_again
 from blipbench.protocols.retrieval import score as retrieval_score
 from blipbench.protocols.retrieval.score import Embeddings, Pairs, Ranks, Scores
 
@@ -27,12 +26,8 @@ def check_sample(
     plain_itm, plain_itc = pairs.itm.copy(), pairs.itc.copy()
     for image in np.unique(pairs.image[at]):
         mine = at[pairs.image[at] == image]
-        source = dataset.sources[embeddings.image_ids[image]]
-        vision = model.vision
-        (batch,) = load_pixels([source], image_size=vision.image_size, batch_size=1, workers=0, fit=vision.fit)
-        if batch.failures:
-            raise DataError(f"self-check: {batch.failures[0][1]}; it could be read before, so the data has changed")
-        itm, itc = model.plain_scores(batch.pixels, [input_ids[embeddings.text_ids[t]] for t in pairs.text[mine]])
+        (pixels,) = decode_again([dataset.sources[embeddings.image_ids[image]]], model.vision)
+        itm, itc = model.plain_scores(pixels, [input_ids[embeddings.text_ids[t]] for t in pairs.text[mine]])
         plain_itc[mine] = itc.numpy()
         if itm is not None:
             plain_itm[mine] = itm.numpy()

@@ -6,23 +6,20 @@ candidates, grouped by image). With `rerank=False` the ITC similarities alone de
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from blipbench.data.dataset import RetrievalDataset
-from blipbench.data.loader import load_pixels
 from blipbench.inference.capabilities import DualEncoder, MatchingEncoder
 from blipbench.inference.matching import Pending
 from blipbench.inference.packing import TextBank
 from blipbench.inference.token_cache import TokenCache
-from blipbench.metrics.metric import Metrics
-from blipbench.protocols.base import Sample, Samples, SelfCheck, Stage, Unit
+from blipbench.protocols.base import Sample, Samples, Unit
+from blipbench.protocols.pixels import decode_units
 from blipbench.protocols.retrieval import score as retrieval_score
 from blipbench.protocols.retrieval.candidates import Candidates, find_candidates
-from blipbench.protocols.retrieval.self_check import check_sample
 
 TEXTS_PER_UNIT = 256
 
@@ -46,36 +43,6 @@ RERANK_ROWS = pa.schema(
         ("for_text", pa.list_(pa.bool_())),  # the image is among the text's k_test best
     ]
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Retrieval:
-    """One retrieval run. `input_ids` are the data set's texts, [CLS] first, cut at the task's `max_tokens`."""
-
-    model: DualEncoder
-    dataset: RetrievalDataset
-    input_ids: list[list[int]]
-    stages: Sequence[Stage]
-
-    def score(self, samples: Samples, seed: int) -> Metrics:
-        return retrieval_score.score(samples, seed)
-
-    def self_check(self, samples: Samples, seed: int) -> SelfCheck:
-        return check_sample(self.model, self.dataset, self.input_ids, samples, seed)
-
-
-def build_retrieval(
-    model: DualEncoder, dataset: RetrievalDataset, *, k_test: int, max_tokens: int, rerank: bool, workers: int
-) -> Retrieval:
-    """`k_test` larger than the collection means all of it."""
-    input_ids = model.tokenize(dataset.texts, max_tokens)
-    cache = TokenCache(model.runtime.cache_bytes // 2 if rerank else 0, len(dataset.sources))
-    embed = Embed(model, dataset, input_ids, cache, workers)
-    stages: list[Stage] = [embed]
-    if rerank:
-        matching = cast(MatchingEncoder, model)  # a model that cannot match has been refused the task
-        stages.append(Rerank(matching, dataset, input_ids, cache, workers, k_test))
-    return Retrieval(model, dataset, input_ids, stages)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,20 +90,17 @@ class Embed:
     def _embed_images(self, units: list[Unit]) -> Iterator[Sample]:
         sources = [self.dataset.sources[unit.payload] for unit in units]
         kind = "clip" if self.dataset.is_video else "image"
-        vision = self.model.vision
-        for batch in load_pixels(
-            sources, image_size=vision.image_size, batch_size=vision.batch, workers=self.workers, fit=vision.fit
-        ):
-            yield from (Sample(units[at].id, error=reason) for at, reason in batch.failures)
-            if not batch.indices:
+        for batch in decode_units(units, sources, self.model.vision, self.workers):
+            if isinstance(batch, Sample):
+                yield batch
                 continue
             embeddings, tokens = self.model.embed_images(batch.pixels)
-            for at, embedding, image_tokens in zip(batch.indices, embeddings, tokens, strict=True):
-                image = units[at].payload
+            for unit, embedding, image_tokens in zip(batch.units, embeddings, tokens, strict=True):
+                image = unit.payload
                 self.cache.offer(image, image_tokens)
                 name = self.dataset.names[image]
                 row = {"kind": kind, "index": image, "name": name, "image": image, "embedding": embedding}
-                yield Sample(units[at].id, [row])
+                yield Sample(unit.id, [row])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,15 +147,13 @@ class Rerank:
             yield unit, matcher.submit(self.cache[unit.payload.image], unit.payload.texts)
         rest = [unit for unit in units if unit.payload.image not in self.cache]
         sources = [self.dataset.sources[unit.payload.image] for unit in rest]
-        vision = self.model.vision
-        for batch in load_pixels(
-            sources, image_size=vision.image_size, batch_size=vision.batch, workers=self.workers, fit=vision.fit
-        ):
-            yield from (Sample(rest[at].id, error=reason) for at, reason in batch.failures)
-            if batch.indices:
-                _, tokens = self.model.embed_images(batch.pixels)
-                for at, image_tokens in zip(batch.indices, tokens, strict=True):
-                    yield rest[at], matcher.submit(image_tokens, rest[at].payload.texts)
+        for batch in decode_units(rest, sources, self.model.vision, self.workers):
+            if isinstance(batch, Sample):
+                yield batch
+                continue
+            _, tokens = self.model.embed_images(batch.pixels)
+            for unit, image_tokens in zip(batch.units, tokens, strict=True):
+                yield unit, matcher.submit(image_tokens, unit.payload.texts)
 
 
 def _sample(unit: Unit, pending: Pending) -> Sample:

@@ -1,5 +1,6 @@
 """VQA plugged in: VQAv2's files, a BLIP with a question encoder and an answer decoder, one stage."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from blipbench.inference.search import SearchSettings
 from blipbench.models.blip import BlipVqa
 from blipbench.models.checkpoint import Checkpoint, load_weights
 from blipbench.models.tokenizer import load_tokenizer
+from blipbench.protocols.base import Protocol
 from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
-from blipbench.protocols.vqa import stages as vqa
+from blipbench.protocols.vqa.score import score
+from blipbench.protocols.vqa.self_check import check_sample
+from blipbench.protocols.vqa.stages import AnswerStage
 from blipbench.protocols.vqa.task import VqaTask
 
 
@@ -40,9 +44,15 @@ def load(task: VqaTask, checkpoint: Checkpoint, runtime: Runtime) -> BlipVqaRunn
     return BlipVqaRunner(model, load_tokenizer(checkpoint.vocab), runtime)
 
 
-def build(task: VqaTask, model: BlipVqaRunner, dataset: VqaDataset, workers: int) -> vqa.Vqa:
+def build(task: VqaTask, model: BlipVqaRunner, dataset: VqaDataset, workers: int) -> Protocol:
     question_ids = model.tokenize_questions(dataset.questions, task.settings.max_tokens)
-    return vqa.build_vqa(model, dataset, _answerer(task, model, dataset, question_ids), workers)
+    return build_vqa(model, dataset, _answerer(task, model, dataset, question_ids), workers)
+
+
+def build_vqa(model: BlipVqaRunner, dataset: VqaDataset, answerer: Answerer, workers: int) -> Protocol:
+    """`answerer` knows the data set's questions, by their indices."""
+    stage = AnswerStage(model, dataset, answerer, workers)
+    return Protocol([stage], score, functools.partial(check_sample, model, dataset, answerer))
 
 
 def _answerer(task: VqaTask, model: BlipVqaRunner, dataset: VqaDataset, question_ids: list[list[int]]) -> Answerer:
@@ -63,4 +73,4 @@ def batch_lengths(question_ids: Sequence[Sequence[int]], batch: int) -> Indices:
     return np.repeat(longest, batch)[: len(lengths)]
 
 
-VQA = Recipe(read, load, build, vqa.score, stages=("answer",))
+VQA = Recipe(read, load, build, score, stages=("answer",))

@@ -14,8 +14,9 @@ from blipbench.errors import UsageError
 from blipbench.inference.captioner import BlipCaptionRunner
 from blipbench.inference.decoding import FastDecoder
 from blipbench.inference.search import SearchSettings
-from blipbench.protocols.base import Sample
-from blipbench.protocols.captioning.stages import Captioning, build_captioning, score
+from blipbench.protocols.base import Protocol, Sample
+from blipbench.protocols.captioning.recipe import build_captioning
+from blipbench.protocols.captioning.score import score
 
 PROMPT = "a picture of "
 COCO, NOCAPS = SearchSettings(), SearchSettings(repetition_penalty=1.1)
@@ -40,17 +41,17 @@ def nocaps(golden: Golden) -> CaptionDataset:
 
 def build(
     model: BlipCaptionRunner, dataset: CaptionDataset, settings: SearchSettings = COCO, seed: int = 0
-) -> Captioning:
+) -> Protocol:
     return build_captioning(model, dataset, prompt=PROMPT, settings=settings, seed=seed, workers=0)
 
 
-def table_of(protocol: Captioning, samples: Sequence[Sample]) -> pa.Table:
+def table_of(protocol: Protocol, samples: Sequence[Sample]) -> pa.Table:
     (stage,) = protocol.stages
     rows = [{"unit": sample.unit, **row} for sample in samples for row in sample.rows]
     return pa.Table.from_pylist(rows, pa.schema([("unit", pa.string()), *stage.schema]))
 
 
-def run(protocol: Captioning, which: slice = slice(None)) -> pa.Table:
+def run(protocol: Protocol, which: slice = slice(None)) -> pa.Table:
     (stage,) = protocol.stages
     return table_of(protocol, list(stage.run(stage.units({})[which])))
 

@@ -17,8 +17,10 @@ from blipbench.inference.reasoning import NlvrRunner
 from blipbench.models.checkpoint import load_checkpoint, load_weights
 from blipbench.models.nlvr import BlipNlvr
 from blipbench.models.tokenizer import load_tokenizer
-from blipbench.protocols.base import Sample
-from blipbench.protocols.nlvr.stages import SENTENCES_PER_UNIT, Nlvr, build_nlvr, score
+from blipbench.protocols.base import Protocol, Sample
+from blipbench.protocols.nlvr.recipe import build_nlvr
+from blipbench.protocols.nlvr.score import score
+from blipbench.protocols.nlvr.stages import SENTENCES_PER_UNIT
 
 
 def make_runner(runtime: Runtime) -> NlvrRunner:
@@ -51,13 +53,13 @@ def shared(dataset: NlvrDataset) -> NlvrDataset:
     )
 
 
-def table_of(protocol: Nlvr, samples: Sequence[Sample]) -> pa.Table:
+def table_of(protocol: Protocol, samples: Sequence[Sample]) -> pa.Table:
     (stage,) = protocol.stages
     rows = [{"unit": sample.unit, **row} for sample in samples for row in sample.rows]
     return pa.Table.from_pylist(rows, pa.schema([("unit", pa.string()), *stage.schema]))
 
 
-def run(protocol: Nlvr) -> tuple[pa.Table, list[Sample]]:
+def run(protocol: Protocol) -> tuple[pa.Table, list[Sample]]:
     (stage,) = protocol.stages
     samples = list(stage.run(stage.units({})))
     return table_of(protocol, samples), samples

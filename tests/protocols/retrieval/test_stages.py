@@ -16,8 +16,8 @@ from blipbench.evaluation.journal import RunFolder
 from blipbench.evaluation.loop import Evaluation, evaluate
 from blipbench.evaluation.ranks import Ranks
 from blipbench.inference.blip import BlipRunner
+from blipbench.protocols.retrieval.recipe import build_retrieval
 from blipbench.protocols.retrieval.score import rank_samples, read_embeddings, read_pairs
-from blipbench.protocols.retrieval.stages import build_retrieval
 
 
 @contextlib.contextmanager

@@ -9,8 +9,10 @@ from vqa_goldens import VqaCase, golden_vqa
 
 from blipbench.data.vqa import VqaDataset, read_vqa
 from blipbench.inference.ranked import RankedAnswers
-from blipbench.protocols.base import Samples
-from blipbench.protocols.vqa.stages import ANSWER_ROWS, Vqa, build_vqa, score
+from blipbench.protocols.base import Protocol, Samples
+from blipbench.protocols.vqa.recipe import build_vqa
+from blipbench.protocols.vqa.score import score
+from blipbench.protocols.vqa.stages import ANSWER_ROWS
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +26,19 @@ def dataset(golden: Golden) -> VqaDataset:
 
 
 @pytest.fixture(scope="module")
-def protocol(case: VqaCase, dataset: VqaDataset) -> Vqa:
+def protocol(case: VqaCase, dataset: VqaDataset) -> Protocol:
     question_ids = case.runner.tokenize_questions(dataset.questions, 35)
     return build_vqa(case.runner, dataset, RankedAnswers(case.runner, question_ids, dataset.answer_list, 5), workers=0)
 
 
 @pytest.fixture(scope="module")
-def samples(protocol: Vqa) -> Samples:
+def samples(protocol: Protocol) -> Samples:
     (stage,) = protocol.stages
     rows = [{"unit": sample.unit, **row} for sample in stage.run(stage.units({})) for row in sample.rows]
     return {"answer": pa.Table.from_pylist(rows, schema=pa.schema([("unit", pa.string()), *ANSWER_ROWS]))}
 
 
-def test_a_unit_costs_its_image_and_its_questions(protocol: Vqa, case: VqaCase) -> None:
+def test_a_unit_costs_its_image_and_its_questions(protocol: Protocol, case: VqaCase) -> None:
     (stage,) = protocol.stages
     units = stage.units({})
     assert [unit.items for unit in units] == [1] * 10
@@ -44,14 +46,14 @@ def test_a_unit_costs_its_image_and_its_questions(protocol: Vqa, case: VqaCase) 
     assert units[2].cost > units[4].cost  # "how many triangles are there ..." is longer than "isn't it a cat?"
 
 
-def test_the_self_check_covers_32_scores(protocol: Vqa, samples: Samples) -> None:
+def test_the_self_check_covers_32_scores(protocol: Protocol, samples: Samples) -> None:
     check = protocol.self_check(samples, seed=0)
     assert check.compared >= 32
     assert check.deviation < 1e-5
     assert (check.changed, check.checked) == (0, 7)
 
 
-def test_the_self_check_sees_a_wrong_score_and_a_wrong_answer(protocol: Vqa, samples: Samples) -> None:
+def test_the_self_check_sees_a_wrong_score_and_a_wrong_answer(protocol: Protocol, samples: Samples) -> None:
     rows = samples["answer"].to_pylist()
     for row in rows:
         row["scores"] = [value + 1 for value in row["scores"]]

@@ -1,0 +1,45 @@
+"""The pixels of a stage's units: what every stage that looks at images opens in the same way.
+
+In go units and the source of each one's image; out come batches of units with their pixels. A unit whose image cannot
+be read comes out as its failed sample, and the others are not disturbed.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from blipbench.data.dataset import Source
+from blipbench.data.loader import Vision, load_pixels
+from blipbench.errors import DataError
+from blipbench.protocols.base import Sample, Unit
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """`pixels[i]` belongs to `units[i]`: uint8 [n, 3, S, S], or [n, frames, 3, S, S] for clips; n is at least 1."""
+
+    units: list[Unit]
+    pixels: Tensor
+
+
+def decode_units(
+    units: Sequence[Unit], sources: Sequence[Source], vision: Vision, workers: int
+) -> Iterator[Decoded | Sample]:
+    """The units in order, batch by batch; `sources[i]` is the image of `units[i]`. Errors as `load_pixels`."""
+    for batch in load_pixels(sources, vision, workers):
+        yield from (Sample(units[at].id, error=reason) for at, reason in batch.failures)
+        if batch.indices:
+            yield Decoded([units[at] for at in batch.indices], batch.pixels)
+
+
+def decode_again(sources: Sequence[Source], vision: Vision) -> Iterator[Tensor]:
+    """The pixels of each source in turn, uint8 [1, ...], for a self-check.
+
+    Raises DataError if a source cannot be read, although the run has read it.
+    """
+    for source in sources:
+        (batch,) = load_pixels([source], vision, workers=0)
+        if batch.failures:
+            raise DataError(f"self-check: {batch.failures[0][1]}; the run could read it, so the data has changed since")
+        yield batch.pixels
