@@ -1,12 +1,8 @@
 """`blipbench capfilt`: the captioner's own captions, the filter's own decisions, over ranks and kills."""
 
 import json
-import os
 import signal
-import subprocess
-import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +11,13 @@ import pytest
 import torch
 from caption_goldens import golden_captioner
 from click.testing import Result
-from command_line import blipbench, command, run_processes
+from command_line import blipbench, run_processes
+from forked import run_forked
 from goldens import GOLDEN, Golden
 
 from blipbench.data.images import decode_image, normalise
 from blipbench.data.text import normalise_caption
 from blipbench.inference.search import SearchSettings
-from blipbench.models.config import ModelConfig, TextConfig, VisionConfig
-from blipbench.models.conversion import save_checkpoint
-from blipbench.models.random_weights import random_state_dict
 from blipbench.models.tokenizer import load_tokenizer
 
 CAPTIONER = ("--captioner", GOLDEN / "tiny_caption.pth", "--captioner-model", GOLDEN / "tiny.yaml")
@@ -256,17 +250,14 @@ def test_two_ranks_write_the_file_of_one(web: Path, whole: Path, tmp_path: Path)
 
 
 def test_a_run_killed_in_the_filter_goes_on_where_it_was(web: Path, tmp_path: Path) -> None:
-    busy = save_busy_filter(tmp_path / "busy.safetensors")
-    models = (*CAPTIONER, "--filter", busy, "--batch-tokens", 200)
+    models = (*CAPTIONER, *FILTER)
     (whole := tmp_path / "whole").mkdir()
     assert capfilt(web, whole, *models).exit_code == 0
 
     (killed := tmp_path / "killed").mkdir()
     samples = killed / "boot.capfilt" / "samples"
-    process = subprocess.Popen(command(flags(web, killed, *models)), stdout=subprocess.DEVNULL, start_new_session=True)
-    wait_for(lambda: any((samples / "filter").glob("[!.]*.parquet")), process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    (ended,) = run_forked(flags(web, killed, *models), killed_at_part=("filter", 3))
+    assert ended.exit_code == -signal.SIGKILL
     assert not (killed / "boot.json").exists()
     parts = [pq.read_table(part).to_pylist() for part in (samples / "filter").glob("[!.]*.parquet")]
     kept = [row for part in parts for row in part]
@@ -279,22 +270,3 @@ def test_a_run_killed_in_the_filter_goes_on_where_it_was(web: Path, tmp_path: Pa
     assert 0 < judged["reused_items"] == len(kept) < 36
     final = {(row["image_id"], row["text"]): row["match"] for row in rows(killed, "filter")}
     assert all(final[row["image_id"], row["text"]] == row["match"] for row in kept)
-
-
-def save_busy_filter(file: Path) -> Path:
-    """Random weights that keep the filter at work for some seconds, so that it can be killed on the way."""
-    config = ModelConfig(
-        name="busy",
-        vision=VisionConfig(width=512, depth=16, num_heads=8, image_size=256),
-        text=TextConfig(width=64, depth=2, num_heads=2, intermediate_size=128, max_positions=64),
-    )
-    save_checkpoint(random_state_dict(config, seed=0), config, file)
-    return file
-
-
-def wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while not happened():
-        assert process.poll() is None, "the process ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
