@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 
-OPERATIONS = 2
+OPERATIONS_PER_IMAGE = 2
 PROBABILITY = 0.5
 STRENGTH = 0.5  # magnitude 5 of 10
 MAX_SHEAR, MAX_TRANSLATION, MAX_ROTATION = 0.3, 10.0, 30.0  # factor, pixels, degrees
@@ -34,9 +34,9 @@ def augment(image: Image.Image, image_size: int, min_scale: float, seed: int) ->
         image = crop(image)
     if rng.random() < 0.5:
         image = ImageOps.mirror(image)
-    for name in rng.choice(tuple(_OPERATIONS), OPERATIONS):
+    for name in rng.choice(tuple(OPERATIONS), OPERATIONS_PER_IMAGE):
         if rng.random() < PROBABILITY:
-            image = _OPERATIONS[name](image, 1.0 if rng.random() < 0.5 else -1.0)
+            image = OPERATIONS[name](image, 1.0 if rng.random() < 0.5 else -1.0)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()  # [3, S, S]
 
 
@@ -67,7 +67,7 @@ def _rotate(image: Image.Image, sign: float) -> Image.Image:
 
 _SHEAR, _TRANSLATION = STRENGTH * MAX_SHEAR, STRENGTH * MAX_TRANSLATION
 
-_OPERATIONS: dict[str, Operation] = {
+OPERATIONS: dict[str, Operation] = {
     "Identity": lambda image, sign: image,
     "AutoContrast": lambda image, sign: ImageOps.autocontrast(image),
     "Brightness": _enhance(ImageEnhance.Brightness),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 (torch documents it under this name alone)
 
 from blipbench.inference import similarity
 from blipbench.protocols.retrieval.candidates import find_candidates

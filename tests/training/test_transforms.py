@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from blipbench.training.transforms import _OPERATIONS, augment, example_seed
+from blipbench.training.transforms import OPERATIONS, augment, example_seed
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +32,18 @@ def test_epochs_and_examples_have_seeds_of_their_own(picture: Image.Image) -> No
 
 def test_a_translation_moves_by_five_pixels_and_fills_with_grey(picture: Image.Image) -> None:
     before = np.array(picture)
-    moved = np.array(_OPERATIONS["TranslateX"](picture, 1.0))
+    moved = np.array(OPERATIONS["TranslateX"](picture, 1.0))
     assert (moved[:, :-5] == before[:, 5:]).all() and (moved[:, -5:] == 128).all()
 
 
 def test_a_shear_moves_a_row_by_its_height_times_the_factor(picture: Image.Image) -> None:
     smooth = picture.filter(ImageFilter.GaussianBlur(4))
     before = np.array(smooth).astype(int)
-    sheared = np.array(_OPERATIONS["ShearX"](smooth, 1.0)).astype(int)
+    sheared = np.array(OPERATIONS["ShearX"](smooth, 1.0)).astype(int)
     assert np.abs(sheared[0, 1:] - before[0, 1:]).mean() < 1
     assert np.abs(sheared[40, 7:] - before[40, 1:-6]).mean() < 1 < np.abs(sheared[40] - before[40]).mean()  # 40 * 0.15
 
 
 @pytest.mark.parametrize("name", ["Identity", "Brightness", "Sharpness"])
 def test_at_magnitude_five_these_change_nothing_as_in_the_reference(picture: Image.Image, name: str) -> None:
-    assert (np.array(_OPERATIONS[name](picture, 1.0)) == np.array(picture)).all()
+    assert (np.array(OPERATIONS[name](picture, 1.0)) == np.array(picture)).all()
