@@ -4,9 +4,11 @@ A kill or a full disk leaves what was there before.
 """
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -35,6 +37,20 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise BlipbenchError(
             f"{path} could not be written: {reason}; {kept}. Make room and add --resume, or choose another --out"
         ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """The file is whole or absent."""
+    write_whole(path, lambda temporary: temporary.write_bytes(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8; the file is whole or absent."""
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _errno(error: BaseException) -> int | None:

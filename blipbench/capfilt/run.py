@@ -17,11 +17,12 @@ from blipbench.data.captions import CaptionDataset
 from blipbench.data.web import WEB_WORDS, read_web
 from blipbench.device import Runtime, make_runtime
 from blipbench.errors import UsageError
-from blipbench.evaluation.journal import RunFolder, write_json, write_text
+from blipbench.evaluation.journal import RunFolder
 from blipbench.evaluation.loop import Progress, StagesDone, run_stages
 from blipbench.evaluation.ranks import Ranks
-from blipbench.evaluation.result import DataRecord, FailureRecord, StageRecord, describe_environment, now
+from blipbench.evaluation.result import DataRecord, describe_environment, now
 from blipbench.evaluation.run import workers_per_rank
+from blipbench.files import write_json, write_text
 from blipbench.inference.blip import BlipRunner
 from blipbench.inference.captioner import BlipCaptionRunner
 from blipbench.inference.search import SearchSettings
@@ -200,8 +201,8 @@ def _write(
             counts={"images": len(dataset.sources), "texts": sum(map(len, dataset.references))},
             limited_from=dataset.limited_from,
         ),
-        failures=[FailureRecord(**dataclasses.asdict(failure)) for failure in done.failures],
-        stages=[StageRecord(**dataclasses.asdict(stage)) for stage in done.stages],
+        failures=done.failures,
+        stages=done.stages,
         environment=describe_environment(runtime, ranks.world_size),
         seed=options.seed,
     )

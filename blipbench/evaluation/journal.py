@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from blipbench.errors import BlipbenchError, UsageError
-from blipbench.files import write_whole
+from blipbench.files import write_json, write_whole
 from blipbench.protocols.base import Sample
 
 FLUSH_SECONDS = 2.0
@@ -134,20 +134,6 @@ class JournalWriter:
 
 def full_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([("unit", pa.string()), *schema])
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1) + "\n")
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """The file is whole or absent."""
-    write_whole(path, lambda temporary: temporary.write_bytes(content))
-
-
-def write_text(path: Path, text: str) -> None:
-    """UTF-8; the file is whole or absent."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _write_part(path: Path, table: pa.Table) -> None:

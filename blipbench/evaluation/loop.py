@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from blipbench.errors import BlipbenchError
 from blipbench.evaluation.journal import JournalWriter, RunFolder
 from blipbench.evaluation.ranks import Ranks, shard
+from blipbench.evaluation.result import FailureRecord, StageRecord
 from blipbench.metrics.metric import Metrics
 from blipbench.protocols.base import Protocol, SelfCheck, Stage, Unit
 
@@ -23,32 +24,12 @@ Progress = Callable[[str, str, int, int], AbstractContextManager[Advance]]  # st
 
 
 @dataclasses.dataclass(frozen=True)
-class StageReport:
-    """What one stage took. `items` and `flops` are of all ranks and of this start of the run alone; `reused_items`
-    were found in the journal; `seconds` is the slowest rank's."""
-
-    name: str
-    noun: str
-    items: int
-    reused_items: int
-    flops: float
-    seconds: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Failure:
-    stage: str
-    unit: str
-    error: str
-
-
-@dataclasses.dataclass(frozen=True)
 class StagesDone:
     """`samples` by stage, on every rank."""
 
     samples: dict[str, pa.Table]
-    stages: list[StageReport]
-    failures: list[Failure]
+    stages: list[StageRecord]
+    failures: list[FailureRecord]
     expected_units: int
 
 
@@ -58,8 +39,8 @@ class Evaluation:
 
     metrics: Metrics | None
     self_check: SelfCheck | None
-    stages: list[StageReport]
-    failures: list[Failure]
+    stages: list[StageRecord]
+    failures: list[FailureRecord]
     expected_units: int
 
 
@@ -87,8 +68,8 @@ def run_stages(
     Raises BlipbenchError where a stage leaves no sample at all, and at the first failed unit if `stop_on_error`.
     """
     samples: dict[str, pa.Table] = {}
-    reports: list[StageReport] = []
-    failures: list[Failure] = []
+    reports: list[StageRecord] = []
+    failures: list[FailureRecord] = []
     expected = 0
     for stage in stages:
         units = stage.units(samples)
@@ -108,7 +89,7 @@ def run_stages(
 
 def _run_stage(
     stage: Stage, units: list[Unit], folder: RunFolder, ranks: Ranks, progress: Progress, stop_on_error: bool
-) -> tuple[pa.Table, StageReport, list[Failure]]:
+) -> tuple[pa.Table, StageRecord, list[FailureRecord]]:
     """All samples of the stage, in the units' order, on every rank."""
     ids = [unit.id for unit in units]
     journaled = folder.read(stage.name, stage.schema, ids) if ranks.is_main else None
@@ -120,7 +101,7 @@ def _run_stage(
     total = reused + sum(unit.items for unit in mine)
 
     start = time.perf_counter()
-    failures: list[Failure] = []
+    failures: list[FailureRecord] = []
     with (
         JournalWriter(folder, stage.name, stage.schema, ranks.rank) as journal,
         progress(stage.name, stage.noun, total, reused) as advance,
@@ -129,18 +110,18 @@ def _run_stage(
             if sample.error is not None:
                 if stop_on_error:
                     raise BlipbenchError(f"{stage.name}: {sample.error}")
-                failures.append(Failure(stage.name, sample.unit, sample.error))
+                failures.append(FailureRecord(stage=stage.name, unit=sample.unit, error=sample.error))
             journal.append(sample)
             advance(by_id[sample.unit].items)
     seconds = time.perf_counter() - start
 
     tables = ranks.gather_tables(journal.table())
-    told = ranks.gather_json([seconds, [dataclasses.astuple(failure) for failure in failures]])
+    told = ranks.gather_json([seconds, [failure.model_dump() for failure in failures]])
     everything = pa.concat_tables([*tables, *ranks.gather_tables(_or_empty(journaled, tables[0].schema))])
-    all_failures = [Failure(*failure) for _, rank_failures in told for failure in rank_failures]
+    all_failures = [FailureRecord(**failure) for _, rank_failures in told for failure in rank_failures]
     failed = {failure.unit for failure in all_failures}
     fresh = [unit for unit in todo if unit.id not in failed]
-    report = StageReport(
+    report = StageRecord(
         name=stage.name,
         noun=stage.noun,
         items=sum(unit.items for unit in fresh),

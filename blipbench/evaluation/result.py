@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import blipbench
 from blipbench.device import Runtime
 from blipbench.errors import DataError
-from blipbench.evaluation.journal import write_json
+from blipbench.files import write_json
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -76,7 +76,8 @@ class FailureRecord(_Record):
 
 
 class StageRecord(_Record):
-    """`items` and `flops` count this start of the run alone, over all ranks; `reused_items` came from the journal."""
+    """What one stage took. `items` and `flops` are those of this start of the run, over all ranks; `reused_items` came
+    from the journal. `seconds` is the time of the slowest rank."""
 
     name: str
     noun: str

@@ -19,18 +19,16 @@ from blipbench.config.task import Task
 from blipbench.data.dataset import Dataset
 from blipbench.device import DEVIATION_BOUNDS, Runtime, make_runtime
 from blipbench.errors import BlipbenchError, UsageError
-from blipbench.evaluation.journal import RunFolder, write_json
+from blipbench.evaluation.journal import RunFolder
 from blipbench.evaluation.loop import Evaluation, Progress, evaluate
 from blipbench.evaluation.ranks import Ranks
 from blipbench.evaluation.result import (
     DataRecord,
-    FailureRecord,
     Memory,
     MetricValue,
     ModelRecord,
     Result,
     SelfCheckRecord,
-    StageRecord,
     TaskRecord,
     Timing,
     UnitCounts,
@@ -39,6 +37,7 @@ from blipbench.evaluation.result import (
     read_result,
     write_result,
 )
+from blipbench.files import write_json
 from blipbench.inference.clip import ClipRunner
 from blipbench.inference.peak import measure_peak
 from blipbench.metrics.metric import Metrics
@@ -216,7 +215,7 @@ def _result(
             limited_from=dataset.limited_from,
         ),
         units=UnitCounts(expected=evaluation.expected_units, done=evaluation.expected_units - failed, failed=failed),
-        failures=[FailureRecord(**dataclasses.asdict(failure)) for failure in evaluation.failures],
+        failures=evaluation.failures,
         model=ModelRecord(
             name=model_name(checkpoint),
             size=checkpoint.config.name,
@@ -228,7 +227,7 @@ def _result(
         ),
         self_check=self_check,
         timing=Timing(
-            stages=[StageRecord(**dataclasses.asdict(stage)) for stage in evaluation.stages],
+            stages=evaluation.stages,
             total_seconds=time.perf_counter() - started,
             peak_flops=peak,
         ),

@@ -16,8 +16,8 @@ from rich.table import Table
 
 from blipbench.config.tasks import load_task
 from blipbench.errors import UsageError
-from blipbench.evaluation.journal import write_bytes
 from blipbench.evaluation.result import MetricValue, Result, read_result
+from blipbench.files import write_bytes
 from blipbench.reporting.published import published_row
 from blipbench.reporting.terminal import incomparable, interval_text
 
