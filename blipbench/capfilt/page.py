@@ -1,7 +1,7 @@
-"""What CapFilt kept and dropped, for a person: a table in the terminal, and a page of examples as the paper's Figure 4.
+"""Shows what CapFilt kept and dropped: a table in the terminal, and a page of examples like Figure 4 of the paper.
 
-In go the run's record and its judged images, nothing of models. The page is one file without scripts: images are
-embedded small, and every text from the web is escaped.
+Takes the record of the run and its judged images. The page is one file without scripts. It embeds small images, and
+every text from the web is escaped.
 """
 
 import base64
@@ -19,10 +19,10 @@ from rich.text import Text
 from blipbench.capfilt.result import CapfiltResult, JudgedImage, JudgedText, TextCounts
 from blipbench.data.images import thumbnail
 
-THUMBNAIL = 320  # pixels of the longer side, shown at about half of it so that it is sharp on any screen
+THUMBNAIL = 320  # pixels of the longer side; shown at about half that size, so that it is sharp on any screen
 _SHOWN_FAILURES = 10
 
-Outcome = tuple[bool, bool]  # whether some web text was kept, and the synthetic one
+Outcome = tuple[bool, bool]  # whether a web text was kept, and whether the synthetic text was kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +35,15 @@ class _Example:
 @dataclasses.dataclass(frozen=True)
 class _Group:
     heading: str
-    images: int  # of this outcome in the whole data
+    images: int  # with this outcome, in the whole data set
     examples: list[_Example]
 
 
 def choose_examples(images: Sequence[JudgedImage], at_most: int, seed: int) -> list[JudgedImage]:
-    """A seeded sample in which every outcome (web text kept or not, synthetic kept or not) has as many images as the
-    others, if it has that many; in the order of the data."""
+    """A seeded sample of the images, in the order of the data.
+
+    The outcomes (web text kept or not, synthetic text kept or not) have equal numbers of images, as far as possible.
+    """
     by_outcome: dict[Outcome, list[int]] = {}
     for place in np.random.default_rng(seed).permutation(len(images)).tolist():
         by_outcome.setdefault(_outcome(images[place]), []).append(place)
@@ -55,7 +57,7 @@ def render_report(
     examples: Sequence[JudgedImage],
     advance: Callable[[int], None],
 ) -> str:
-    """The page as HTML; `advance` is told of every example. Raises DataError where an example cannot be read."""
+    """The page as HTML. `advance` is called after each example. Raises DataError if an example cannot be read."""
     groups: dict[Outcome, _Group] = {}
     for outcome in sorted({_outcome(image) for image in examples}):
         total = sum(_outcome(image) == outcome for image in images)
@@ -72,7 +74,7 @@ def render_report(
 
 
 def print_capfilt(result: CapfiltResult, console: Console) -> None:
-    """The counts as a table, then what failed and where the files are."""
+    """Print the counts as a table, then the failures and where the files are."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("texts")
     for heading in ("kept", "dropped", "share kept"):
@@ -104,7 +106,7 @@ def _heading(outcome: Outcome, result: CapfiltResult) -> str:
 
 
 def _origins(result: CapfiltResult) -> list[tuple[str, str, TextCounts]]:
-    """Name, index as in T_w and T_s, and counts of the texts that there are."""
+    """For each origin of texts: its name, its index (as in T_w and T_s), and its counts."""
     web = [("web", "w", result.counts.web)]
     return web if result.captioner is None else [*web, ("synthetic", "s", result.counts.synthetic)]
 

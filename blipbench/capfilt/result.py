@@ -1,4 +1,4 @@
-"""What CapFilt leaves behind: the judged texts, and the record of the run that `result.json` holds."""
+"""The output of CapFilt: the judged texts, and the record of the run that `result.json` holds."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from blipbench.evaluation.result import DataRecord, Environment, FailureRecord, 
 
 @dataclasses.dataclass(frozen=True)
 class JudgedText:
-    """`probability` is the filter's of a match, None where there was no filter."""
+    """`probability` of a match according to the filter, or None if there was no filter."""
 
     text: str
     synthetic: bool
@@ -22,14 +22,14 @@ class JudgedText:
 
 @dataclasses.dataclass(frozen=True)
 class JudgedImage:
-    """An image, `name` as its annotation has it, with its web texts and then its synthetic one, where there is one."""
+    """An image with its web texts, followed by its synthetic text if there is one. `name` is that of the annotation."""
 
     name: str
     path: Path
     texts: tuple[JudgedText, ...]
 
     def kept(self, *, synthetic: bool) -> bool:
-        """Whether some text of that origin was kept."""
+        """Whether at least one text of this origin was kept."""
         return any(text.kept for text in self.texts if text.synthetic == synthetic)
 
 
@@ -43,7 +43,7 @@ class TextCounts(_Record):
 
 
 class CapfiltCounts(_Record):
-    """`images` were judged, `without_text` of them have no text left, `failed` others could not be read."""
+    """`images` were judged; `without_text` of them have no text left. `failed` more images could not be read."""
 
     images: int
     without_text: int
@@ -60,7 +60,7 @@ class ModelFile(_Record):
 
 
 class CapfiltResult(_Record):
-    """`settings` are those of the sampling and of the texts that the filter reads."""
+    """`settings` of the sampling and of the texts that the filter reads."""
 
     schema_version: Literal[1] = 1
     status: Literal["complete", "incomplete"]

@@ -1,8 +1,8 @@
-"""One CapFilt run from its flags to its files: what `blipbench capfilt` calls.
+"""One CapFilt run, from its flags to its files. `blipbench capfilt` calls it.
 
 OUT.json        [{"image", "caption"}] of the texts that were kept
-OUT.html        counts, and examples of kept and dropped texts beside their images
-OUT.capfilt/    run.json, samples/ and result.json, as of an evaluation (journal.py)
+OUT.html        counts, and examples of kept and dropped texts with their images
+OUT.capfilt/    run.json, samples/ and result.json, as for an evaluation (evaluation/journal.py)
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from blipbench.progress import CountedProgress
 
 @dataclasses.dataclass(frozen=True)
 class ModelSource:
-    """A checkpoint, and its sizes where it cannot tell them."""
+    """A checkpoint, and its sizes if they cannot be read from it."""
 
     checkpoint: str
     config: ModelConfig | None = None
@@ -43,7 +43,7 @@ class ModelSource:
 
 @dataclasses.dataclass(frozen=True)
 class CapfiltOptions:
-    """The flags of `blipbench capfilt`. At least one of `captioner` and `filter` is given."""
+    """The flags of `blipbench capfilt`. At least one of `captioner` and `filter` is set."""
 
     captioner: ModelSource | None
     filter: ModelSource | None
@@ -65,7 +65,10 @@ class CapfiltOptions:
 
 
 def run_capfilt(options: CapfiltOptions, ranks: Ranks, progress: Progress) -> CapfiltResult | None:
-    """Caption, filter, write; the result on rank 0, None on the others. Models and data are checked before any work."""
+    """Caption, filter and write the files. Returns the result on rank 0 and None on the others.
+
+    Models and data are checked before any work.
+    """
     folder = RunFolder(options.out.with_suffix(".capfilt"))
     with ranks.together():  # no rank journals before the folder is claimed
         if ranks.is_main:
@@ -94,12 +97,12 @@ def run_capfilt(options: CapfiltOptions, ranks: Ranks, progress: Progress) -> Ca
 
 
 def _refuse_foreign_files(options: CapfiltOptions, folder: RunFolder) -> None:
-    """Nothing is overwritten but what an earlier start of the command left."""
+    """Raise UsageError if a file would be overwritten that was not written by an earlier run of this command."""
     if options.out.suffix != ".json":
-        raise UsageError(f"--out {options.out}: it is written as JSON; let its name end in .json")
+        raise UsageError(f"--out {options.out}: the output is JSON; use a name that ends in .json")
     for file in (options.out, _report_of(options)):
         if file.exists() and not (folder.path / "run.json").exists():
-            raise UsageError(f"--out {options.out}: {file} is there and was not made by capfilt; choose another name")
+            raise UsageError(f"--out {options.out}: {file} exists and was not written by capfilt; choose another name")
 
 
 def _report_of(options: CapfiltOptions) -> Path:
@@ -115,7 +118,7 @@ class _Models:
 
 
 def _load_models(options: CapfiltOptions, runtime: Runtime, ranks: Ranks) -> _Models:
-    """Raises UsageError where a checkpoint has not the heads of its part."""
+    """Raises UsageError if a checkpoint does not have the heads that its role requires."""
     models = _Models()
     if options.captioner is not None:
         checkpoint = _fetch(options.captioner, ranks)
@@ -147,7 +150,7 @@ def _file_of(checkpoint: Checkpoint) -> ModelFile:
 
 
 def _settings(options: CapfiltOptions) -> dict[str, Any]:
-    """What the models were asked: the sampling where there was a captioner, the reading where there was a filter."""
+    """The settings of the captioner's sampling and of the filter's texts, for the models that were used."""
     sampling = {
         "prompt": options.prompt,
         "top_p": options.settings.top_p,
@@ -161,7 +164,7 @@ def _settings(options: CapfiltOptions) -> dict[str, Any]:
 
 
 def _fingerprint(options: CapfiltOptions, dataset: CaptionDataset, models: _Models) -> dict[str, Any]:
-    """What must be equal for two runs' samples to be mixed."""
+    """What must be equal so that the samples of two runs may be combined."""
     return {
         "captioner_sha256": models.captioner_file and models.captioner_file.sha256,
         "filter_sha256": models.filter_file and models.filter_file.sha256,
@@ -183,7 +186,7 @@ def _write(
     folder: RunFolder,
     progress: Progress,
 ) -> CapfiltResult:
-    """The texts, the report, then result.json: where it is, all is."""
+    """Write the texts and the report, then result.json. If result.json exists, everything was written."""
     images = judge(dataset, done.samples)
     report = _report_of(options)
     result = CapfiltResult(

@@ -1,13 +1,14 @@
 """CapFilt: texts of better quality for noisy images from the web (BLIP, arXiv:2201.12086, section 3.3).
 
-A captioner writes one synthetic text T_s an image by nucleus sampling, a filter drops the web texts T_w and the
-synthetic ones that its ITM head takes for no match; what is left trains a new model. Two stages for `run_stages`:
+A captioner writes one synthetic text T_s for each image by nucleus sampling. A filter drops the web texts T_w and the
+synthetic texts that do not match according to its ITM head. The remaining texts train a new model. There are two stages
+for `run_stages`:
 
-    caption     protocols/captioning.py's, over the web's images
-    filter      the ITM head on every text of an image that was captioned, or on the web's texts alone
+    caption     the stage of protocols/captioning, applied to the images of the web
+    filter      the ITM head, applied to every text of an image
 
-Either may be left out (the paper's Table 1): without a filter every text is kept, without a captioner there is none but
-the web's. `judge` turns the samples into each image's texts, kept or dropped.
+Either stage can be left out (Table 1 of the paper). Without a filter, every text is kept. Without a captioner, there
+are only web texts. `judge` turns the samples into the texts of each image, kept or dropped.
 """
 
 import dataclasses
@@ -31,13 +32,13 @@ from blipbench.protocols.base import Sample, Samples, Stage, Unit
 from blipbench.protocols.captioning.stages import CaptionImages
 from blipbench.protocols.pixels import decode_units
 
-MAX_TOKENS = 35  # of a text that the filter reads, as in retrieval, which it was finetuned for
+MAX_TOKENS = 35  # of a text that the filter reads; as in retrieval, for which the filter was finetuned
 
 FILTER_ROWS = pa.schema(
     [
         ("image_id", pa.int64()),
         ("file", pa.string()),
-        ("text", pa.string()),  # as typed, or as the captioner wrote it
+        ("text", pa.string()),  # as in the annotation, or as the captioner wrote it
         ("synthetic", pa.bool_()),
         ("no_match", pa.float32()),  # the ITM head's two logits
         ("match", pa.float32()),
@@ -56,8 +57,8 @@ def build_stages(
     seed: int,
     workers: int,
 ) -> list[Stage]:
-    """`prompt` begins every synthetic caption, and is cut off it; `seed` is that of the sampling, from which every
-    image has one of its own. Raises UsageError where the lengths do not fit the captioner."""
+    """Every synthetic caption begins with `prompt`, which is then removed. Each image is sampled with its own seed,
+    derived from `seed`. Raises UsageError if the lengths do not fit the captioner."""
     stages: list[Stage] = []
     if captioner is not None:
         captioner.check(prompt, settings)
@@ -69,20 +70,20 @@ def build_stages(
 
 @dataclasses.dataclass(frozen=True)
 class ImageTexts:
-    """All texts of an image, the web's first; `synthetic` says of each whether the captioner wrote it."""
+    """All texts of an image, web texts first. `synthetic` says of each whether the captioner wrote it."""
 
     image: int
     texts: list[str]
     synthetic: list[bool]
 
     def digest(self) -> str:
-        """Names the texts, so that a resumed run judges an image again whose texts have changed."""
+        """Identifies the texts, so that a resumed run judges an image again if its texts have changed."""
         return f"{zlib.crc32(repr((self.texts, self.synthetic)).encode()):08x}"
 
 
 def texts_of_images(dataset: CaptionDataset, samples: Samples) -> Iterator[ImageTexts]:
-    """The web's texts of each image and, after a caption stage, its synthetic one. An image that could not be
-    captioned is left out."""
+    """The web texts of each image and, after a caption stage, its synthetic text. Leaves out images that could not be
+    captioned."""
     if "caption" not in samples:
         for image, texts in enumerate(dataset.references):
             yield ImageTexts(image, texts, [False] * len(texts))
@@ -94,7 +95,7 @@ def texts_of_images(dataset: CaptionDataset, samples: Samples) -> Iterator[Image
 
 @dataclasses.dataclass(frozen=True)
 class FilterTexts:
-    """Both ITM logits of every text: a unit is one image with its texts."""
+    """Both ITM logits of every text. A unit is one image with its texts."""
 
     model: MatchingEncoder
     dataset: CaptionDataset
@@ -108,7 +109,7 @@ class FilterTexts:
         of_text = self.model.match_flops(np.arange(MAX_TOKENS + 1), 1)
         units = []
         for texts in texts_of_images(self.dataset, earlier):
-            tokens = [min(text.count(" ") + 3, MAX_TOKENS) for text in texts.texts]  # as if a word were one
+            tokens = [min(text.count(" ") + 3, MAX_TOKENS) for text in texts.texts]  # an estimate: one token a word
             cost = of_image + float(of_text[tokens].sum())
             units.append(Unit(f"image-{texts.image}-{texts.digest()}", cost, len(tokens), texts))
         return units
@@ -144,7 +145,7 @@ class FilterTexts:
 
 
 def judge(dataset: CaptionDataset, samples: Samples) -> list[JudgedImage]:
-    """Every image that no stage failed on, with its texts, in the order of the data."""
+    """Every image that no stage failed for, with its texts, in the order of the data."""
     by_image: dict[int, list[JudgedText]] = {}
     if "filter" in samples:
         for row in samples["filter"].to_pylist():
@@ -165,5 +166,5 @@ def _file(source: Source) -> Path:
 
 
 def _probability(no_match: float, match: float) -> float:
-    """Of a match: the softmax of the two logits."""
+    """The probability of a match: the softmax of the two logits."""
     return 0.5 * (1 + math.tanh((match - no_match) / 2))

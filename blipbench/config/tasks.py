@@ -67,7 +67,7 @@ def _task_files(tasks_dir: Path | None) -> dict[str, Path]:
 def _read_task(path: Path) -> Task:
     content = load_yaml(path)
     protocol = content.get("protocol")
-    if protocol not in PROTOCOLS:
+    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
         found = "missing key 'protocol'" if protocol is None else f"protocol: unknown {protocol!r}"
         close = did_you_mean(str(protocol), PROTOCOLS)
         raise UsageError(f"{path}: {found}{close} (known: {', '.join(PROTOCOLS)})")

@@ -1,7 +1,7 @@
-"""The loop: stages over this process's share of the units, journaled and resumable; a protocol's are then scored.
+"""The evaluation loop: runs this process's share of each stage's units, journals and resumes them, and scores them.
 
-It knows stages, units and samples, and nothing of retrieval or captions. `run_stages` is the loop alone, for work whose
-outcome is the samples themselves.
+It knows stages, units and samples, but no protocol. `run_stages` is the loop without the score, for work whose output
+is the samples.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ Progress = Callable[[str, str, int, int], AbstractContextManager[Advance]]  # st
 
 @dataclasses.dataclass(frozen=True)
 class StagesDone:
-    """`samples` by stage, on every rank."""
+    """`samples` are grouped by stage and complete on every rank."""
 
     samples: dict[str, pa.Table]
     stages: list[StageRecord]
@@ -35,7 +35,7 @@ class StagesDone:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """`metrics` and `self_check` exist on rank 0 alone."""
+    """`metrics` and `self_check` exist only on rank 0."""
 
     metrics: Metrics | None
     self_check: SelfCheck | None
@@ -63,9 +63,9 @@ def evaluate(
 def run_stages(
     stages: Sequence[Stage], folder: RunFolder, ranks: Ranks, progress: Progress, *, stop_on_error: bool
 ) -> StagesDone:
-    """Run the stages one after another; at the end rank 0 merges each one's part files.
+    """Run the stages one after another. At the end, rank 0 merges the part files of each stage.
 
-    Raises BlipbenchError where a stage leaves no sample at all, and at the first failed unit if `stop_on_error`.
+    Raises BlipbenchError if a stage yields no sample at all, and at the first failed unit if `stop_on_error`.
     """
     samples: dict[str, pa.Table] = {}
     reports: list[StageRecord] = []
@@ -80,7 +80,9 @@ def run_stages(
         failures += failed
         if len(table) == 0:
             first = f"; first: {failures[0].error}" if failures else ""
-            raise BlipbenchError(f"{stage.name}: nothing is left to go on with, {len(failures)} units failed{first}")
+            raise BlipbenchError(
+                f"{stage.name}: no unit succeeded, so the run cannot go on; {len(failures)} units failed{first}"
+            )
     if ranks.is_main:
         for name, table in samples.items():
             folder.merge(name, table)
@@ -137,6 +139,6 @@ def _or_empty(table: pa.Table | None, schema: pa.Schema) -> pa.Table:
 
 
 def _in_order(table: pa.Table, ids: list[str]) -> pa.Table:
-    """Rows in the order of their units, whatever ranks or resumes they came from."""
+    """Rows in the order of their units, whichever rank or resume they came from."""
     place = pc.index_in(table.column("unit"), value_set=pa.array(ids, pa.string()))
     return table.take(pc.array_sort_indices(place.combine_chunks()))

@@ -1,8 +1,8 @@
 """The contract between a benchmark and the loop that runs it.
 
-A protocol, bound to a model and a data set, is a list of stages; a stage is a list of independent units of work that
-yield samples; the samples alone decide the score. `evaluate` shards, journals and resumes units and knows nothing of
-what they compute.
+A protocol is bound to a model and a data set. It has a list of stages, and a stage has a list of independent units of
+work. Units yield samples, and the samples alone decide the score. The loop shards, journals and resumes units, and does
+not know what they compute.
 
     stage.units(earlier) -> [Unit]     stable ids and order, an estimated cost in FLOPs
     stage.run(units) -> Sample*        one per unit, in any order
@@ -20,9 +20,10 @@ from blipbench.metrics.metric import Metrics
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """One independent piece of work. `cost` is the FLOPs it needs: for balancing over ranks and for share of peak.
+    """One independent piece of work.
 
-    `items` is how many things of the stage's `noun` the unit covers (a block of 256 texts covers 256).
+    `cost` is the number of FLOPs it needs. It balances the ranks and gives the share of peak. `items` is the number of
+    things that the unit covers, counted by the stage's `noun` (256 for a block of 256 texts).
     """
 
     id: str
@@ -33,7 +34,7 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """What a unit yielded: rows for the journal, or the error that kept it from yielding any."""
+    """The output of a unit: rows for the journal, or the error that prevented them."""
 
     unit: str
     rows: Sequence[Mapping[str, Any]] = ()
@@ -45,11 +46,11 @@ Samples = Mapping[str, pa.Table]  # stage name -> the rows of its finished units
 
 @dataclasses.dataclass(frozen=True)
 class SelfCheck:
-    """How far a seeded sample of fast results lies from the plain float32 way.
+    """How far a seeded sample of fast results deviates from plain float32 computation.
 
-    `compared` values of kind `noun` ("pairs") differ by at most `deviation`, the largest absolute difference over the
-    largest plain value. Of the `checked` outcomes ("ranks") that hang on them, `changed` come out otherwise with the
-    plain values in place of the fast ones.
+    `compared` values of kind `noun` ("pairs") were compared. `deviation` is their largest absolute difference, divided
+    by the largest plain value. `checked` results of kind `outcome` ("ranks") depend on these values, and `changed` of
+    them differ if the plain values replace the fast ones.
     """
 
     noun: str
@@ -61,7 +62,7 @@ class SelfCheck:
 
 
 class Stage(TypingProtocol):
-    """`schema` is that of its samples' rows, without the column `unit`; `noun` names what a unit's `items` counts."""
+    """`schema` is the schema of the samples' rows without the column `unit`. `noun` is what `Unit.items` counts."""
 
     @property
     def name(self) -> str: ...

@@ -1,7 +1,7 @@
-"""The pixels of a stage's units: what every stage that looks at images opens in the same way.
+"""The pixels of a stage's units. Every stage that reads images opens them here.
 
-In go units and the source of each one's image; out come batches of units with their pixels. A unit whose image cannot
-be read comes out as its failed sample, and the others are not disturbed.
+Takes units and the source of each unit's image. Yields batches of units with their pixels. If an image cannot be read,
+its unit is yielded as a failed sample, and the other units are not affected.
 """
 
 import dataclasses

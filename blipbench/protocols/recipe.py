@@ -1,4 +1,4 @@
-"""What a protocol must bring to be run: its functions, the names of its stages, and what it needs of a model."""
+"""What a protocol provides so that it can be run: its functions, its stages, and what it requires of a model."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,11 +17,13 @@ from blipbench.protocols.base import Protocol, Samples
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """`read(task, root, split, limit)`: the data set. `load(task, checkpoint, runtime)`: the model, ready to run.
-    `build(task, model, dataset, workers)`: the protocol bound to both. `score(samples, seed)`: metrics from samples.
+    """The functions of a protocol.
 
-    `needs(task)`: the capabilities that the task asks of a model, each with the way out for one that has it not, where
-    there is any; without it, a capability of each stage's name.
+    `read(task, root, split, limit)` returns the data set. `load(task, checkpoint, runtime)` returns the model, ready to
+    run. `build(task, model, dataset, workers)` binds the protocol to both. `score(samples, seed)` computes the metrics.
+
+    `needs(task)` returns the capabilities that the task requires of a model, each with advice for a user whose model
+    does not support it ("" if there is none). By default, a task requires a capability of each stage's name.
     """
 
     read: Callable[[Any, Path, str, int | None], Dataset]
@@ -40,7 +42,7 @@ def annotation_of(task: Task, split: str) -> str:
     for known, filename in task.data.annotations.items():
         if known == split:
             return filename
-    raise UsageError(f"--split {split}: {task.name} has {', '.join(task.data.annotations)}")
+    raise UsageError(f"--split {split}: {task.name} has the splits {', '.join(task.data.annotations)}")
 
 
 def at_image_size(task: Task, config: ModelConfig) -> ModelConfig:

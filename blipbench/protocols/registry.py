@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Plugin:
-    """A protocol as the table knows it: the type of its task definitions, and where its recipe is.
+    """The type of a protocol's task definitions, and where its recipe is.
 
-    The recipe brings torch and the models along, which take seconds to import and which most commands do not need.
+    The recipe imports torch and the models. This takes seconds, and most commands do not need it.
     """
 
     task_type: type[Task]

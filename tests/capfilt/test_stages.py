@@ -230,7 +230,7 @@ def test_a_damaged_image_is_left_out_and_the_run_incomplete(golden: Golden, tmp_
 def test_the_web_file_is_never_overwritten(web: Path, tmp_path: Path) -> None:
     (own := tmp_path / "boot.json").write_text(before := web.read_text())
     done = capfilt(own, tmp_path, *FILTER)
-    assert done.exit_code == 2 and "was not made by capfilt" in done.output
+    assert done.exit_code == 2 and "was not written by capfilt" in done.output
     assert own.read_text() == before
 
 

@@ -16,6 +16,8 @@ from tiny_clip import IMAGE_SIZE, MAX_TOKENS, make_dual_encoder
 
 from blipbench.models.clip import FAMILIES
 
+CALLED = {"clip": "CLIP", "siglip": "SigLIP"}
+
 
 @pytest.fixture(params=FAMILIES)
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
@@ -80,8 +82,8 @@ def test_resume_finds_everything_done(run: Callable[..., Result], folder: Path, 
 
 
 def test_rerank_is_refused_with_the_way_out(run: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
-    message = f"retrieval_golden needs match, which {folder.name} has not; add --rerank none"
-    says(run(rerank="itm"), 2, message)
+    lacking = f"requires image-text matching, which {CALLED[folder.name]} does not support; use --rerank none"
+    says(run(rerank="itm"), 2, f"retrieval_golden {lacking}")
     assert not (tmp_path / "runs").exists()
 
 
@@ -89,7 +91,8 @@ def test_a_task_of_another_kind_is_refused_before_its_data_are_looked_for(
     run: Callable[..., Result], folder: Path, tmp_path: Path
 ) -> None:
     done = run(task="nlvr", rerank=None, data=tmp_path / "nowhere")
-    says(done, 2, f"nlvr needs reason, which {folder.name} has not", "model_base_nlvr.pth")
+    lacking = f"nlvr requires reasoning over two images, which {CALLED[folder.name]} does not support"
+    says(done, 2, lacking, "model_base_nlvr.pth")
 
 
 def test_a_blip_is_no_clip(run: Callable[..., Result], folder: Path) -> None:

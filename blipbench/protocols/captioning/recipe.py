@@ -1,4 +1,4 @@
-"""Captioning plugged in: Karpathy files, NoCaps' or a table, a BLIP with a text decoder, one stage."""
+"""Binds captioning to its data (Karpathy or NoCaps files, or a table) and to a BLIP model with a text decoder."""
 
 import functools
 import os
@@ -38,7 +38,7 @@ def read(task: CaptioningTask, root: Path, split: str, limit: int | None) -> Cap
 
 
 def _references(task: CaptioningTask, root: Path, split: str) -> Path | None:
-    """The file of the split's reference captions, if it is there: it is of use without need."""
+    """The file of the split's reference captions, or None if it is absent: a run can do without it."""
     for known, filename in task.data.references.items():
         if known == split:
             places = annotation_places(root, filename, task.name)
@@ -72,7 +72,7 @@ def build(task: CaptioningTask, model: BlipCaptionRunner, dataset: CaptionDatase
 def build_captioning(
     model: BlipCaptionRunner, dataset: CaptionDataset, *, prompt: str, settings: SearchSettings, seed: int, workers: int
 ) -> Protocol:
-    """`seed` is that of nucleus sampling. Raises UsageError where prompt and lengths do not fit the model."""
+    """`seed` is the seed of nucleus sampling. Raises UsageError if the prompt or the lengths do not fit the model."""
     model.check(prompt, settings)
     stage = CaptionImages(model, dataset, prompt, settings, seed, workers)
     return Protocol([stage], score, functools.partial(check_sample, stage))

@@ -1,6 +1,6 @@
-"""From the samples of a captioning run to its metrics and to `captions.json`, the file that benchmark servers take.
+"""Computes the metrics of a captioning run from its samples, and the file that benchmark servers take, `captions.json`.
 
-Where the references are not public, that file is the only outcome.
+If the references are not public, that file is the only output.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""A captioning run checks itself: a few captions are read again by the plain model, and some are searched again."""
+"""The self-check of a captioning run: the plain model scores a few captions again and searches for some again."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from blipbench.protocols.base import Samples, SelfCheck
 from blipbench.protocols.captioning.stages import CaptionImages
 from blipbench.protocols.pixels import decode_again
 
-CHECKED, SEARCHED_AGAIN = 8, 2  # images; a plain search takes as long as dozens of fast ones
+CHECKED, SEARCHED_AGAIN = 8, 2  # images; one plain search takes as long as dozens of fast ones
 
 
 def check_sample(stage: CaptionImages, samples: Samples, seed: int) -> SelfCheck:
-    """A few captions read again as a whole by the plain model, and the first of them searched again the plain way."""
+    """The plain model scores `CHECKED` captions, and searches again for the first `SEARCHED_AGAIN` of them."""
     model, dataset = stage.model, stage.dataset
     rows = samples["caption"].to_pylist()
     image_of = {image_id: image for image, image_id in enumerate(dataset.image_ids)}

@@ -1,7 +1,7 @@
 """Captioning: a sentence for each image, compared with what people wrote (BLIP, section 5.2).
 
-One stage, `caption`; a unit is an image. Beside the metrics, the run writes `captions.json` as the benchmarks' servers
-take it. Where references are not public that file is all there is.
+There is one stage, `caption`. A unit is an image. The run also writes `captions.json` in the format of the benchmarks'
+servers. If the references are not public, that file is the only output.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ CAPTION_ROWS = pa.schema(
         ("file", pa.string()),
         ("caption", pa.string()),
         ("token_ids", pa.list_(pa.int32())),  # [DEC] and the prompt first
-        ("log_prob", pa.float64()),  # of the tokens after the prompt, by the model without penalties
+        ("log_prob", pa.float64()),  # of the tokens after the prompt, without penalties
         ("references", pa.list_(pa.string())),
         ("domain", pa.string()),
     ]
@@ -33,7 +33,7 @@ CAPTION_ROWS = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class CaptionImages:
-    """Captions: a unit is one image. As many images as suit the decoder are captioned together."""
+    """Captions: a unit is one image. The decoder captions several images at once."""
 
     model: BlipCaptionRunner
     dataset: CaptionDataset
@@ -51,7 +51,7 @@ class CaptionImages:
 
     def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
         size = self.model.batch(self.settings)
-        waiting: list[tuple[Unit, Tensor]] = []  # encoded, until there are enough for the decoder
+        waiting: list[tuple[Unit, Tensor]] = []  # encoded images, until there are enough for the decoder
         sources = [self.dataset.sources[unit.payload] for unit in units]
         for batch in decode_units(units, sources, self.model.vision, self.workers):
             if isinstance(batch, Sample):
@@ -65,7 +65,7 @@ class CaptionImages:
             yield from self._caption(waiting)
 
     def sampling_seed(self, image: int) -> int:
-        """Of the image alone, so that no batch, rank or resume changes what is drawn for it."""
+        """Depends on the image alone, so that batches, ranks and resumes do not change what is sampled for it."""
         return zlib.crc32(f"{self.seed} {self.dataset.image_ids[image]}".encode())
 
     def _caption(self, encoded: Sequence[tuple[Unit, Tensor]]) -> Iterator[Sample]:

@@ -1,4 +1,4 @@
-"""The definition of a captioning task: what its YAML states beyond what every task does."""
+"""The definition of a captioning task: the fields of its YAML beyond those of every task."""
 
 from typing import Annotated, Literal
 
@@ -8,9 +8,9 @@ from blipbench.config.task import Spec, Task
 
 
 class CaptioningSettings(Spec):
-    """How captions are written; lengths in tokens, [DEC] and the prompt included (see inference/search.py).
+    """How captions are written. Lengths are in tokens and include [DEC] and the prompt (see inference/search.py).
 
-    `top_p`, `top_k` and `seed` are for method nucleus alone, `num_beams` for beam, `length_penalty` likewise.
+    Only method `nucleus` uses `top_p`, `top_k` and `seed`. Only method `beam` uses `num_beams` and `length_penalty`.
     """
 
     prompt: str = "a picture of "

@@ -1,4 +1,4 @@
-"""NLVR2 plugged in: its annotation files, a BLIP with two cross-attentions, one stage."""
+"""Binds NLVR2 to its annotation files and to a BLIP model with two cross-attentions."""
 
 import functools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From the samples of an NLVR2 run to its accuracy."""
+"""Computes the accuracy of an NLVR2 run from its samples."""
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ def score(samples: Samples, seed: int) -> Metrics:
 
 
 def read_logits(table: pa.Table) -> npt.NDArray[np.float32]:
-    """[sentences, 2]"""
+    """The logits of each sentence, [sentences, 2]: false, true."""
     flat: npt.NDArray[np.float32] = table.column("logits").combine_chunks().flatten().to_numpy()
     return flat.reshape(-1, 2)
 

@@ -1,4 +1,4 @@
-"""An NLVR2 run checks itself: all sentences of a few pairs are judged again the plain way."""
+"""The self-check of an NLVR2 run: the plain model judges all sentences of a few pairs again."""
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ CHECKED_PAIRS = 4
 def check_sample(
     model: NlvrRunner, dataset: NlvrDataset, input_ids: list[list[int]], samples: Samples, seed: int
 ) -> SelfCheck:
-    """All sentences of four random units, judged again the plain way beside what was journaled."""
+    """Compares the journaled logits of `CHECKED_PAIRS` random units with those of the plain model."""
     table = samples["reason"]
     units = table.column("unit").to_numpy(zero_copy_only=False)
     chosen = np.random.default_rng(seed).permutation(np.unique(units.astype(str)))[:CHECKED_PAIRS]

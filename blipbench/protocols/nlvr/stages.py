@@ -1,7 +1,8 @@
-"""NLVR2: is a sentence true of two images (BLIP, section 5.4)? One stage, `reason`; a unit is a pair of images.
+"""NLVR2: is a sentence true of two images (BLIP, section 5.4)? There is one stage, `reason`. A unit is a
+pair of images.
 
-The images keep the order of the annotation, and each sentence is judged once. (The reference swaps the images, and the
-words left and right, at random also when testing, and counts again the samples that pad its last batch.)
+The images keep the order of the annotation, and each sentence is judged once. The reference differs: it also swaps the
+images and the words left and right at random when testing, and it counts the samples that pad its last batch twice.
 """
 
 import dataclasses
@@ -19,11 +20,11 @@ from blipbench.data.nlvr import NlvrDataset
 from blipbench.inference.reasoning import NlvrRunner
 from blipbench.protocols.base import Sample, Samples, Unit
 
-SENTENCES_PER_UNIT = 64  # bounds a batch where somebody's own data has thousands about one pair
+SENTENCES_PER_UNIT = 64  # limits a batch if a user's data has thousands of sentences about one pair
 
 REASON_ROWS = pa.schema(
     [
-        ("index", pa.int32()),  # the sentence's, in the data set
+        ("index", pa.int32()),  # of the sentence in the data set
         ("pair", pa.int32()),
         ("left", pa.string()),
         ("right", pa.string()),
@@ -51,7 +52,7 @@ class Statements:
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
-    """Logits of every sentence: a unit is a pair of images with all sentences about it."""
+    """Logits of every sentence. A unit is a pair of images with all sentences about it."""
 
     model: NlvrRunner
     dataset: NlvrDataset
@@ -77,7 +78,7 @@ class Reason:
         return Unit(f"pair-{statements.pair}-{start}", cost, len(lengths), statements)
 
     def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
-        waiting: tuple[list[Unit], Tensor] | None = None  # submitted one batch ahead, so that a GPU always has work
+        waiting: tuple[list[Unit], Tensor] | None = None  # one batch is submitted ahead, so that a GPU always has work
         for batch, tokens in self._encoded(units):
             readable = []
             for unit in batch:
@@ -94,14 +95,17 @@ class Reason:
             yield from self._samples(*waiting)
 
     def _encoded(self, units: Sequence[Unit]) -> Iterator[tuple[list[Unit], dict[int, Tensor | str]]]:
-        """Units in batches, with the tokens of their images, each encoded once a batch, or why one cannot be read."""
+        """Batches of units with the tokens of their images, or the reason why an image cannot be read.
+
+        An image is encoded once in each batch.
+        """
         batches = list(_batches(units, self.model.vision.batch))
         encoded = self._encode([image for _, images in batches for image in images])
         for batch, images in batches:
             yield batch, dict(zip(images, itertools.islice(encoded, len(images)), strict=True))
 
     def _encode(self, images: Sequence[int]) -> Iterator[Tensor | str]:
-        """Tokens [T, image_width] of each image in turn, or why it cannot be read."""
+        """Tokens [T, image_width] of each image in turn, or the reason why it cannot be read."""
         sources = [(self.dataset.sources[image],) for image in images]
         for batch in load_pixels(sources, self.model.vision, self.workers):
             found: dict[int, Tensor | str] = dict(batch.failures)
@@ -110,7 +114,7 @@ class Reason:
             yield from (found[position] for position in sorted(found))
 
     def _submit(self, units: Sequence[Unit], tokens: dict[int, Tensor | str]) -> Tensor:
-        """Logits [sentences of the units, 2], under way."""
+        """Logits [sentences of the units, 2], perhaps still being computed by the device."""
 
         def images(which: Sequence[int]) -> Tensor:
             return torch.stack([found for image in which if isinstance(found := tokens[image], Tensor)])
@@ -142,7 +146,7 @@ class Reason:
 
 
 def _batches(units: Sequence[Unit], images_per_batch: int) -> Iterator[tuple[list[Unit], list[int]]]:
-    """Consecutive units that have at most that many images together (but at least one unit), and the images."""
+    """Consecutive units with at most `images_per_batch` images in all (but at least one unit), and these images."""
     batch: list[Unit] = []
     images: set[int] = set()
     for unit in units:

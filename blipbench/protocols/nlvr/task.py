@@ -1,4 +1,4 @@
-"""The definition of a task of reasoning over two images: NLVR2's protocol leaves nothing to choose."""
+"""The definition of a task of reasoning over two images. The protocol of NLVR2 has no settings."""
 
 from typing import Literal
 

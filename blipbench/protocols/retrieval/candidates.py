@@ -1,8 +1,8 @@
-"""Which pairs ITM reranks: the union of both directions' best by ITC, image by image.
+"""The pairs that ITM reranks, image by image: the union of the best by ITC of both directions.
 
     for candidates in find_candidates(embeddings, k, device): candidates.texts, candidates.itc, ...
 
-Held as one sorted table, five bytes a pair; what a unit of work needs of it is cut out when it is asked for.
+They are kept as one sorted table of five bytes a pair. A unit of work cuts out its part when it needs it.
 """
 
 import dataclasses
@@ -16,20 +16,20 @@ import torch
 from blipbench.inference.similarity import top_candidates
 from blipbench.protocols.retrieval.score import Embeddings
 
-FOR_IMAGE, FOR_TEXT = 1, 2  # for whom a pair is a candidate, as bits
+FOR_IMAGE, FOR_TEXT = 1, 2  # the query that a pair is a candidate of, as bits
 
 
 @dataclasses.dataclass(frozen=True)
 class _Table:
     embeddings: Embeddings
-    ends: npt.NDArray[np.int64]  # [images + 1] where each image's pairs begin, and the last ones end
+    ends: npt.NDArray[np.int64]  # [images + 1] where the pairs of each image begin, and where the last ones end
     texts: npt.NDArray[np.int32]  # [pairs] places in `embeddings`, ascending for each image
     wanted: npt.NDArray[np.uint8]  # [pairs] FOR_IMAGE, FOR_TEXT or both
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """One image's texts to match; `at` is its place in the embeddings. Arrays are [n], in the order of the texts."""
+    """The texts to match with one image; `at` is its place in the embeddings. Arrays are [n], in the order of texts."""
 
     table: _Table
     at: int
@@ -44,7 +44,7 @@ class Candidates:
 
     @property
     def image(self) -> int:
-        """Its index in the data set."""
+        """The index of the image in the data set."""
         return int(self.table.embeddings.image_ids[self.at])
 
     @property
@@ -71,18 +71,18 @@ class Candidates:
         return itc
 
     def digest(self) -> str:
-        """Names the candidate list, so that a resumed run recomputes an image whose candidates have changed."""
+        """Identifies the candidates, so that a resumed run recomputes an image if its candidates have changed."""
         crc = zlib.crc32(self.texts.tobytes())
         return f"{zlib.crc32(self.table.wanted[self._span].tobytes(), crc):08x}"
 
 
 def find_candidates(embeddings: Embeddings, k: int, device: torch.device) -> Iterator[Candidates]:
-    """Every image's candidates, in order; memory is the candidates', not all pairs'."""
+    """The candidates of every image, in order. Memory grows with the candidates, not with all pairs."""
     images, texts = embeddings.images.to(device), embeddings.texts.to(device)
     total = len(texts)
     of_image = top_candidates(images, texts, k)  # [images, k] texts
     of_text = top_candidates(texts, images, k)  # [texts, k] images
-    # A pair is (image * total + text) * 4 + for whom: sorting lays an image's pairs, and the same pair twice, together.
+    # A pair is (image * total + text) * 4 + bits. Sorted, the pairs of an image are together, and so are equal pairs.
     keys = np.empty(of_image.size + of_text.size, np.int64)
     by_image, by_text = keys[: of_image.size].reshape(of_image.shape), keys[of_image.size :].reshape(of_text.shape)
     np.multiply(np.arange(len(images))[:, None], 4 * total, out=by_image)

@@ -1,4 +1,4 @@
-"""Retrieval plugged in: Karpathy files, tables or MSRVTT's clips, a BLIP with ITC and ITM heads, embed and rerank."""
+"""Binds retrieval to its data (Karpathy files, tables, MSRVTT's clips) and to a BLIP model with ITC and ITM heads."""
 
 import functools
 from pathlib import Path
@@ -61,19 +61,19 @@ def build(task: RetrievalTask, model: DualEncoder, dataset: RetrievalDataset, wo
 def build_retrieval(
     model: DualEncoder, dataset: RetrievalDataset, *, k_test: int, max_tokens: int, rerank: bool, workers: int
 ) -> Protocol:
-    """`k_test` larger than the collection means all of it."""
+    """If `k_test` is larger than the collection, everything is a candidate."""
     input_ids = model.tokenize(dataset.texts, max_tokens)
     cache = TokenCache(model.runtime.cache_bytes // 2 if rerank else 0, len(dataset.sources))
     embed = Embed(model, dataset, input_ids, cache, workers)
     stages: list[Stage] = [embed]
     if rerank:
-        matching = cast(MatchingEncoder, model)  # a model that cannot match has been refused the task
+        matching = cast(MatchingEncoder, model)  # a model that cannot match was refused before
         stages.append(Rerank(matching, dataset, input_ids, cache, workers, k_test))
     return Protocol(stages, score, functools.partial(check_sample, model, dataset, input_ids))
 
 
 def needs(task: RetrievalTask) -> dict[str, str]:
-    match = {"match": "add --rerank none"} if task.settings.rerank == "itm" else {}
+    match = {"match": "use --rerank none"} if task.settings.rerank == "itm" else {}
     return {"embed_images": "", "embed_texts": "", **match}
 
 

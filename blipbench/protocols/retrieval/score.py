@@ -1,8 +1,8 @@
-"""From the samples of a retrieval run to ranks and metrics, without a model or pixels.
+"""Computes ranks and metrics from the samples of a retrieval run, without a model or pixels.
 
-A direction's candidates are ordered by ITM logit + ITC similarity; everything else comes after them, by ITC
-similarity; equal scores by index. Since the candidates are the first k by ITC, an item that is no candidate has in
-the whole order the same rank as by ITC alone.
+The candidates of a query are ordered by ITM logit + ITC similarity. Everything else comes after them, ordered by ITC
+similarity. Equal scores are ordered by index. The candidates are the first k by ITC, so the rank of an item that is not
+a candidate is its rank by ITC alone.
 """
 
 import dataclasses
@@ -28,8 +28,11 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclasses.dataclass(frozen=True)
 class Embeddings:
-    """The embed stage's outcome. `image_ids`, `text_ids` are indices into the data set, ascending; an item that
-    failed is missing, and so are the texts of an image that failed. `owner[t]` is the place of text t's image."""
+    """The output of the embed stage.
+
+    `image_ids` and `text_ids` are ascending indices into the data set. An item that failed is missing, and so are the
+    texts of an image that failed. `owner[t]` is the place of the image of text t.
+    """
 
     image_ids: Ints
     text_ids: Ints
@@ -41,9 +44,9 @@ class Embeddings:
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Scored pairs by their places in `Embeddings`; the flags say for which direction a pair is a candidate.
+    """Scored pairs by their places in `Embeddings`. The flags say in which direction a pair is a candidate.
 
-    There may be many millions, so a pair is held in 18 bytes; sums of scores are taken in float64.
+    There may be many millions of pairs, so a pair takes 18 bytes. Scores are added in float64.
     """
 
     image: Places
@@ -98,7 +101,7 @@ def read_pairs(table: pa.Table, embeddings: Embeddings) -> Pairs:
 
 
 def _places(ids: Ints, asked: npt.NDArray[np.int32]) -> Places:
-    """Where each of `asked` stands among the ascending `ids`, -1 where it does not."""
+    """The place of each of `asked` in the ascending `ids`, or -1 if it is not there."""
     places = np.full(max(int(ids.max(initial=-1)), int(asked.max(initial=-1))) + 1, -1, np.int32)
     places[ids] = np.arange(len(ids))
     found: Places = places[asked]
@@ -119,7 +122,7 @@ def _best_per_image(rank_of_text: Ints, embeddings: Embeddings) -> Ints:
 
 
 def rerank(embeddings: Embeddings, by_itc: Ranks, pairs: Pairs) -> Ranks:
-    """Ranks after reranking: by score among a direction's candidates, else as by ITC."""
+    """Ranks after reranking: by score among the candidates of a query, otherwise as by ITC."""
     score = np.add(pairs.itm, pairs.itc, dtype=np.float64)
     text_rank = _rank_candidates(pairs.image, pairs.text, score, pairs.for_image, embeddings, asking_images=True)
     image_rank = _rank_candidates(pairs.text, pairs.image, score, pairs.for_text, embeddings, asking_images=False)
@@ -131,13 +134,15 @@ def rerank(embeddings: Embeddings, by_itc: Ranks, pairs: Pairs) -> Ranks:
 def _rank_candidates(
     query: Places, item: Places, score: Floats, candidate: Flags, embeddings: Embeddings, asking_images: bool
 ) -> Ints:
-    """Per query the rank of its best true item among the query's candidates; -1 where no true item is one."""
+    """For each query, the rank of its best true item among its candidates, or -1 if no true item is a candidate."""
     query, item, score = query[candidate], item[candidate], score[candidate]
     queries = len(embeddings.image_ids) if asking_images else len(embeddings.text_ids)
     true = embeddings.owner[item] == query if asking_images else embeddings.owner[query] == item
     best_score, best_item = np.full(queries, -np.inf), np.full(queries, -1)
     at = np.flatnonzero(true)
-    at = at[np.lexsort((-item[at], score[at]))]  # ascending, so that the best (at a tie the lowest index) is kept
+    at = at[
+        np.lexsort((-item[at], score[at]))
+    ]  # ascending, so that the best is kept (the lowest index if scores are equal)
     best_score[query[at]], best_item[query[at]] = score[at], item[at]
     bar, place = best_score[query], best_item[query]
     ahead = (score > bar) | ((score == bar) & (item < place))

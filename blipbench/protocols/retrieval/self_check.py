@@ -1,4 +1,4 @@
-"""A retrieval run checks itself: a seeded sample of pairs, scored again the plain way, beside what was journaled."""
+"""The self-check of a retrieval run: the plain model scores a seeded sample of pairs again."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ PAIRS = 32
 def check_sample(
     model: DualEncoder, dataset: RetrievalDataset, input_ids: list[list[int]], samples: Samples, seed: int
 ) -> SelfCheck:
-    """At least 32 pairs (or all, if there are fewer) of at least four images."""
+    """Checks at least 32 pairs of at least four images, or all of them if there are fewer."""
     embeddings = retrieval_score.read_embeddings(samples["embed"])
     pairs = _scored_pairs(samples, embeddings, seed)
     at = _choose(pairs, seed)
@@ -43,7 +43,7 @@ def check_sample(
 
 
 def _scored_pairs(samples: Samples, embeddings: Embeddings, seed: int) -> Pairs:
-    """What rerank scored; without it, each of a few random images with a few random texts."""
+    """The pairs that rerank scored. Without rerank: each of a few random images with a few random texts."""
     if "rerank" in samples:
         return retrieval_score.read_pairs(samples["rerank"], embeddings)
     rng = np.random.default_rng(seed)
@@ -56,7 +56,7 @@ def _scored_pairs(samples: Samples, embeddings: Embeddings, seed: int) -> Pairs:
 
 
 def _choose(pairs: Pairs, seed: int) -> npt.NDArray[np.int64]:
-    """Random pairs of random images, as few images as give enough pairs."""
+    """Random pairs of random images: as few images as are needed for enough pairs."""
     rng = np.random.default_rng(seed)
     chosen: list[npt.NDArray[np.int64]] = []
     for image in rng.permutation(np.unique(pairs.image)):

@@ -1,7 +1,7 @@
-"""Image-text retrieval: embed everything, rerank the candidates of both directions with ITM (BLIP, section 5.1).
+"""Image-text retrieval: embed everything, then rerank the candidates of both directions with ITM (BLIP, section 5.1).
 
-Stages: `embed` (ITC embeddings of images and texts), `rerank` (ITM logits of the union of both directions'
-candidates, grouped by image). With `rerank=False` the ITC similarities alone decide.
+The stages are `embed` (ITC embeddings of images and texts) and `rerank` (ITM logits of the candidates of both
+directions, grouped by image). Without `rerank`, the ITC similarities alone decide.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ EMBED_ROWS = pa.schema(
         ("kind", pa.string()),  # "image", "clip" or "text"
         ("index", pa.int32()),  # in the data set
         ("name", pa.string()),  # the file, or the normalised text
-        ("image", pa.int32()),  # the image that a text belongs to; of an image, itself
+        ("image", pa.int32()),  # the image of a text; for an image, itself
         ("embedding", pa.list_(pa.float32())),
     ]
 )
@@ -47,7 +47,7 @@ RERANK_ROWS = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class Embed:
-    """Unit-norm ITC embeddings: a unit is one image (or clip) or a block of texts."""
+    """Unit-norm ITC embeddings. A unit is one image (or clip) or a block of texts."""
 
     model: DualEncoder
     dataset: RetrievalDataset
@@ -105,7 +105,7 @@ class Embed:
 
 @dataclasses.dataclass(frozen=True)
 class Rerank:
-    """ITM logits: a unit is one image with all texts that it or they ask for."""
+    """ITM logits. A unit is one image with all texts of which one is a candidate of the other."""
 
     model: MatchingEncoder
     dataset: RetrievalDataset
@@ -128,7 +128,7 @@ class Rerank:
         ]
 
     def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
-        waiting: tuple[Unit, Pending] | None = None  # submitted one image ahead, so that a GPU always has work
+        waiting: tuple[Unit, Pending] | None = None  # one image is submitted ahead, so that a GPU always has work
         for outcome in self._submit(units):
             if isinstance(outcome, Sample):
                 yield outcome
@@ -140,7 +140,7 @@ class Rerank:
             yield _sample(*waiting)
 
     def _submit(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, Pending] | Sample]:
-        """Every unit's scores under way, or the reason why its image cannot be read; images kept in memory first."""
+        """The submitted scores of every unit, or the reason why its image cannot be read. Cached images come first."""
         matcher = self.model.matcher(self.input_ids)
         kept = [unit for unit in units if unit.payload.image in self.cache]
         for unit in kept:

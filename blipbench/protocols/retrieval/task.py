@@ -1,4 +1,4 @@
-"""The definition of an image-text retrieval task: what its YAML states beyond what every task does."""
+"""The definition of an image-text retrieval task: the fields of its YAML beyond those of every task."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from blipbench.config.task import Spec, Task
 
 
 class RetrievalSettings(Spec):
-    """`k_test` candidates a query are reranked by ITM (`rerank: none` ranks by ITC alone); texts in tokens."""
+    """ITM reranks `k_test` candidates a query; `rerank: none` ranks by ITC alone. Texts are cut at `max_tokens`."""
 
     k_test: PositiveInt
     max_tokens: PositiveInt = 35

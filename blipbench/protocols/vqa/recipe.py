@@ -1,4 +1,4 @@
-"""VQA plugged in: VQAv2's files, a BLIP with a question encoder and an answer decoder, one stage."""
+"""Binds VQA to the files of VQAv2 and to a BLIP model with a question encoder and an answer decoder."""
 
 import functools
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def build(task: VqaTask, model: BlipVqaRunner, dataset: VqaDataset, workers: int
 
 
 def build_vqa(model: BlipVqaRunner, dataset: VqaDataset, answerer: Answerer, workers: int) -> Protocol:
-    """`answerer` knows the data set's questions, by their indices."""
+    """`answerer` answers the questions of the data set, given by their indices."""
     stage = AnswerStage(model, dataset, answerer, workers)
     return Protocol([stage], score, functools.partial(check_sample, model, dataset, answerer))
 
@@ -67,7 +67,7 @@ def _answerer(task: VqaTask, model: BlipVqaRunner, dataset: VqaDataset, question
 
 
 def batch_lengths(question_ids: Sequence[Sequence[int]], batch: int) -> Indices:
-    """The length that each question is padded to when so many consecutive ones are padded together."""
+    """The length that each question is padded to if `batch` consecutive questions are padded together."""
     lengths = np.array([len(ids) for ids in question_ids])
     longest = np.maximum.reduceat(lengths, np.arange(0, len(lengths), batch))
     return np.repeat(longest, batch)[: len(lengths)]

@@ -1,6 +1,6 @@
-"""From the samples of a question answering run to its metrics and to the file that the benchmark's server takes.
+"""Computes the metrics of a question answering run from its samples, and the file that the benchmark's server takes.
 
-Where the answers are not public, that file is the only outcome.
+If the answers are not public, that file is the only output.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ SERVER_FILE = "vqa_result.json"
 
 
 def score(samples: Samples, seed: int) -> Metrics:
-    """Metrics where the samples hold ground truth; the server's file in any case."""
+    """The metrics, if the samples hold ground truth, and always the file for the server."""
     rows = samples["answer"].sort_by("index").to_pylist()
     server_file = [{"question_id": row["question_id"], "answer": row["answer"]} for row in rows]
     if rows[0]["answers"] is None:

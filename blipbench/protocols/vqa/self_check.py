@@ -1,4 +1,4 @@
-"""A question answering run checks itself: the questions of a few images are answered again the plain way."""
+"""The self-check of a question answering run: the plain model answers the questions of a few images again."""
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ QUESTIONS_PER_IMAGE = 4
 def check_sample(
     model: BlipVqaRunner, dataset: VqaDataset, answerer: Answerer, samples: Samples, seed: int
 ) -> SelfCheck:
-    """The questions of random images, as many as have 32 scores between them, answered again the plain way."""
+    """Answers the questions of random images again, until `CHECKED_SCORES` scores are compared."""
     table = samples["answer"]
     images = table.column("image").to_numpy()
     fast: list[float] = []
@@ -30,7 +30,7 @@ def check_sample(
         for row, answer in zip(rows, again, strict=True):
             scores = dict(zip(answer.candidates, answer.scores, strict=True))
             for candidate, value in zip(row["candidates"], row["scores"], strict=True):
-                if candidate in scores:  # where two are nearly equal, the last candidate may be another
+                if candidate in scores:  # if two scores are nearly equal, the last candidate may differ
                     fast.append(value)
                     plain.append(scores[candidate])
             changed += answer.text != row["answer"]

@@ -1,9 +1,9 @@
 """Visual question answering: rank a list of answers, or generate one (BLIP, section 5.3).
 
-One stage, `answer`; a unit is an image with all its questions.
+There is one stage, `answer`. A unit is an image with all its questions.
 
-Ground truth goes into the samples, so that they alone decide the score. A split without it (VQAv2's test) gets no
-metric but the file for its server.
+The samples hold the ground truth, so that they alone decide the score. A split without ground truth (the test split of
+VQAv2) has no metrics, only the file for the benchmark's server.
 """
 
 import dataclasses
@@ -20,24 +20,24 @@ from blipbench.protocols.pixels import decode_units
 
 ANSWER_ROWS = pa.schema(
     [
-        ("index", pa.int32()),  # the question's, in the data set
+        ("index", pa.int32()),  # of the question in the data set
         ("question_id", pa.int64()),
         ("image", pa.int32()),
-        ("name", pa.string()),  # the image's file
+        ("name", pa.string()),  # the file of the image
         ("question", pa.string()),
         ("answer", pa.string()),
         ("tokens", pa.list_(pa.int32())),  # of the answer, without [DEC] and [SEP]
         ("candidates", pa.list_(pa.string())),  # the best few, best first
-        ("scores", pa.list_(pa.float32())),  # theirs
+        ("scores", pa.list_(pa.float32())),  # of the candidates
         ("answers", pa.list_(pa.string())),  # ground truth, or null
-        ("answer_type", pa.string()),  # of the ground truth, or null
+        ("answer_type", pa.string()),  # according to the ground truth, or null
     ]
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class AnswerStage:
-    """An answer for every question; a unit is an image with its questions."""
+    """An answer to every question. A unit is an image with its questions."""
 
     model: BlipVqaRunner
     dataset: VqaDataset

@@ -1,4 +1,4 @@
-"""The definition of a question answering task: what its YAML states beyond what every task does."""
+"""The definition of a question answering task: the fields of its YAML beyond those of every task."""
 
 from typing import Literal
 
@@ -10,9 +10,10 @@ from blipbench.config.task import Spec, Task
 class VqaSettings(Spec):
     """Questions are cut at `max_tokens`.
 
-    `rank` takes the best of the answer list's `k_test` likeliest by first token; `generate` writes an answer by beam
-    search (`num_beams`, `max_length`, `min_length` in tokens with [DEC]). `attend_padding` has generation read the
-    states of padding as the reference does, which pads `padding_batch` consecutive questions to one length.
+    Mode `rank` takes the `k_test` answers of the answer list with the likeliest first token, and chooses the best of
+    them. Mode `generate` writes an answer by beam search (`num_beams`; `max_length` and `min_length` in tokens, [DEC]
+    included). With `attend_padding`, generation reads the states of padding tokens, as the reference does. The
+    reference pads `padding_batch` consecutive questions to one length.
     """
 
     mode: Literal["rank", "generate"] = "rank"
