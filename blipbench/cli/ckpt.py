@@ -1,4 +1,4 @@
-"""`blipbench ckpt ...`: what a checkpoint is, other layouts of it, and one with random weights."""
+"""`blipbench ckpt ...`: inspect checkpoints, convert them to other layouts, and make one with random weights."""
 
 import dataclasses
 import json
@@ -7,27 +7,33 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blipbench.cli.help import Command, examples
+from blipbench.cli.options import PATH, json_option, model_option, options, seed_option
+
 if TYPE_CHECKING:
     from blipbench.models.checkpoint_files import Layout
-
-model_option = click.option(
-    "--model", help="Sizes of the model (a name or a YAML file) where the file cannot tell them."
-)
 
 _LAYOUT_OF_SUFFIX: "dict[str, Layout]" = {".pth": "official", ".safetensors": "safetensors"}
 
 
-@click.group()
+@click.group(
+    epilog=examples("blipbench ckpt inspect model_base.pth", "blipbench ckpt random --model tiny --out tiny.pth")
+)
 def ckpt() -> None:
     """Inspect, convert and make checkpoints."""
 
 
-@ckpt.command()
+@ckpt.command(
+    cls=Command, epilog=examples("blipbench ckpt inspect model_base.pth", "blipbench ckpt inspect shapes_base --json")
+)
 @click.argument("file")
-@model_option
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+@options(model_option, json_option)
 def inspect(file: str, model: str | None, as_json: bool) -> None:
-    """What FILE, or the folder of a model, is: kind, sizes, parameters, hash, and which official file, if it is one."""
+    """Show what a checkpoint is.
+
+    Prints its kind, sizes, parameters and hash, and which official file it is, if any. FILE is a file, a transformers
+    folder, a hub id, or the name of a bundled or official checkpoint.
+    """
     from blipbench.config.models import list_model_configs, load_model_config
     from blipbench.models.inspection import inspect_checkpoint
     from blipbench.progress import CountedProgress
@@ -38,15 +44,29 @@ def inspect(file: str, model: str | None, as_json: bool) -> None:
     click.echo(json.dumps(dataclasses.asdict(summary), default=str) if as_json else "\n".join(summary.lines()))
 
 
-@ckpt.command()
-@click.argument("source", metavar="IN")
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--layout", type=click.Choice(["official", "safetensors", "transformers"]), help="By default from OUT's name."
+@ckpt.command(
+    cls=Command,
+    epilog=examples(
+        "blipbench ckpt convert model_base.pth model_base.safetensors",
+        "blipbench ckpt convert shapes_base shapes_folder --layout transformers",
+    ),
 )
-@model_option
+@click.argument("source", metavar="IN")
+@click.argument("out", type=PATH)
+@options(
+    model_option,
+    click.option(
+        "--layout",
+        type=click.Choice(["official", "safetensors", "transformers"]),
+        help="Layout of OUT (default: depends on its name).",
+    ),
+)
 def convert(source: str, out: Path, layout: "Layout | None", model: str | None) -> None:
-    """Write IN in another layout: OUT.pth official, OUT.safetensors the same names, other OUT a transformers folder."""
+    """Convert the checkpoint IN to another layout.
+
+    By default, the name of OUT decides: a .pth file has the official layout, a .safetensors file has the same tensor
+    names, and any other name is a transformers folder.
+    """
     from blipbench.config.models import list_model_configs, load_model_config
     from blipbench.models.conversion import convert_checkpoint
     from blipbench.progress import CountedProgress
@@ -59,27 +79,47 @@ def convert(source: str, out: Path, layout: "Layout | None", model: str | None) 
     click.echo("\n".join(conversion.lines()))
 
 
-@ckpt.command()
+@ckpt.command(
+    cls=Command,
+    epilog=examples(
+        "blipbench ckpt slim runs/train/joint_shapes/last.safetensors small.safetensors",
+        "blipbench ckpt slim model_base.pth model_base_small.safetensors",
+    ),
+)
 @click.argument("source", metavar="IN")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PATH)
 def slim(source: str, out: Path) -> None:
-    """Write IN to OUT small enough to ship: float16, without momentum copies and queues."""
+    """Write a smaller copy of a checkpoint.
+
+    OUT has the weights of IN in float16, without momentum copies and queues.
+    """
     from blipbench.config.models import list_model_configs
     from blipbench.models.slim import slim_checkpoint
 
     click.echo("\n".join(slim_checkpoint(source, out, list_model_configs())))
 
 
-@ckpt.command()
-@click.option("--model", required=True, help="Sizes: a name in configs/models or a YAML file.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, .pth or .safetensors.")
-@click.option("--seed", default=0, show_default=True, type=int)
-def random(model: str, out: Path, seed: int) -> None:
-    """A retrieval checkpoint with random weights, to try commands and to measure speed without a download."""
+@ckpt.command(
+    cls=Command,
+    epilog=examples(
+        "blipbench ckpt random --model tiny --out tiny.safetensors",
+        "blipbench ckpt random --model base --seed 1 --out random_base.pth",
+    ),
+)
+@options(
+    click.option("--model", required=True, help="Sizes: a name in configs/models or a YAML file."),
+    seed_option("Seed of the weights."),
+    click.option("--out", required=True, type=PATH, help="File to write: .pth or .safetensors."),
+)
+def random(model: str, seed: int, out: Path) -> None:
+    """Make a checkpoint with random weights.
+
+    It is a retrieval checkpoint, for trying commands and measuring speed without a download.
+    """
     from blipbench.config.models import load_model_config
     from blipbench.models.conversion import save_checkpoint
     from blipbench.models.random_weights import random_state_dict
 
     config = load_model_config(model)
     save_checkpoint(random_state_dict(config, seed), config, out)
-    click.echo(f"{out}: random weights of size {model} (seed {seed}); recall with them is at chance")
+    click.echo(f"{out}: random weights of size {model} (seed {seed}); their recall is at chance level")

@@ -1,37 +1,54 @@
-"""`blipbench data ...`: make the shapes world, say what a task's data consists of, verify that it is there."""
+"""`blipbench data ...`: make the shapes world, get the data of a task, and verify it."""
 
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from blipbench.cli.options import tasks_dir_option
+from blipbench.cli.help import Command, examples
+from blipbench.cli.options import PATH, data_option, options, refuse_file, seed_option, tasks_dir_option
 
-data_folder = click.option(
-    "--data", "root", default="data", type=click.Path(path_type=Path), show_default=True, help="Data folder."
+
+@click.group(
+    epilog=examples("blipbench data prepare retrieval_coco --data DIR", "blipbench data verify vqa --data DIR --deep")
 )
-
-
-@click.group()
 def data() -> None:
     """Make, prepare and verify data."""
 
 
-@data.group()
-def make() -> None:
-    """Make data sets from nothing."""
-
-
-@make.command()
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder to write, new or an earlier shapes set."
+@data.group(
+    epilog=examples("blipbench data make shapes --out data", "blipbench data make shapes --out data --images 20")
 )
-@click.option("--images", default=200, show_default=True, type=int, help="Images of the test split.")
-@click.option("--train-images", type=int, help="Images of the train split; others follow it.  [default: 4 x images]")
-@click.option("--seed", default=0, show_default=True, type=int)
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Processes that do it.")
-def shapes(out: Path, images: int, train_images: int | None, seed: int, workers: int) -> None:
-    """The shapes world: generated scenes for every kind of task, in the official formats of the real data sets."""
+def make() -> None:
+    """Generate data sets."""
+
+
+@make.command(
+    cls=Command,
+    epilog=examples(
+        "blipbench data make shapes --out data --images 200 --seed 0",
+        "blipbench data make shapes --out data --images 200 --train-images 32000",
+    ),
+)
+@options(
+    click.option("--images", default=200, show_default=True, type=click.IntRange(min=1), help="Images to test on."),
+    click.option(
+        "--train-images",
+        type=click.IntRange(min=0),
+        help="Images to train on (default: 4 times --images). The other splits follow from this number.",
+    ),
+    click.option(
+        "--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Processes that draw the images."
+    ),
+    seed_option("Seed of the scenes."),
+    click.option("--out", required=True, type=PATH, help="Folder to write: a new one, or an earlier shapes world."),
+)
+def shapes(images: int, train_images: int | None, workers: int, seed: int, out: Path) -> None:
+    """Generate the shapes world.
+
+    It has scenes for every kind of task, in the official formats of the real data sets.
+    """
+    refuse_file(out)
     from blipbench.progress import CountedProgress
     from blipbench.shapes import make_shapes, split_sizes
 
@@ -49,25 +66,30 @@ def shapes(out: Path, images: int, train_images: int | None, seed: int, workers:
     click.echo(f"{out}: {counts} (seed {seed})")
 
 
-@data.command()
+@data.command(
+    cls=Command,
+    epilog=examples("blipbench data prepare retrieval_coco --data DIR", "blipbench data prepare nocaps --data DIR"),
+)
 @click.argument("task")
-@data_folder
-@tasks_dir_option
-def prepare(task: str, root: Path, tasks_dir: Path | None) -> None:
-    """Fetch the annotation files of TASK that are free to fetch, and say where the rest comes from."""
+@options(data_option, tasks_dir_option)
+def prepare(task: str, data_dir: Path, tasks_dir: Path | None) -> None:
+    """Download the annotations of a task.
+
+    Downloads the files that are freely available, and says where to get the rest.
+    """
     from blipbench.config.tasks import load_task
     from blipbench.data.prepare import DataSource, prepare as prepare_data
 
     spec = load_task(task, tasks_dir)
     sources = [DataSource(**source.model_dump()) for source in spec.sources]
     with _Downloads() as progress:
-        report = prepare_data(spec.name, sources, root, progress)
+        report = prepare_data(spec.name, sources, data_dir, progress)
     click.echo("\n".join(report.lines))
     raise SystemExit(0 if report.ok else 1)
 
 
 class _Downloads:
-    """One progress line after another, a file each."""
+    """The progress of downloads, one line for each file."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -89,15 +111,27 @@ class _Downloads:
         self._count(done, total)
 
 
-@data.command()
+@data.command(
+    cls=Command,
+    epilog=examples(
+        "blipbench data verify retrieval_coco --data DIR", "blipbench data verify retrieval_shapes --data DIR --deep"
+    ),
+)
 @click.argument("task")
-@data_folder
-@click.option("--split", help="Another split than the task's own.")
-@click.option("--deep", is_flag=True, help="Decode every image, not only its header.")
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=0), help="Processes that decode.")
-@tasks_dir_option
-def verify(task: str, root: Path, split: str | None, deep: bool, workers: int, tasks_dir: Path | None) -> None:
-    """Check that TASK's files are all there, well-formed and readable; list everything that is not."""
+@options(
+    data_option,
+    tasks_dir_option,
+    click.option("--split", help="Split of the data (default: the task's)."),
+    click.option("--deep", is_flag=True, help="Decode every image, not only its header."),
+    click.option(
+        "--workers", default=2, show_default=True, type=click.IntRange(min=0), help="Processes that decode images."
+    ),
+)
+def verify(task: str, data_dir: Path, tasks_dir: Path | None, split: str | None, deep: bool, workers: int) -> None:
+    """Check the data of a task.
+
+    Checks that they are complete, well-formed and readable, and lists every problem.
+    """
     from blipbench.config.tasks import load_task
     from blipbench.data.dataset import RetrievalDataset
     from blipbench.data.verify import verify_dataset, verify_retrieval
@@ -108,7 +142,7 @@ def verify(task: str, root: Path, split: str | None, deep: bool, workers: int, t
     spec = load_task(task, tasks_dir)
     split = split or spec.data.split
     if spec.data.reader != "karpathy":
-        dataset = PROTOCOLS[spec.protocol].recipe().read(spec, root, split, None)
+        dataset = PROTOCOLS[spec.protocol].recipe().read(spec, data_dir, split, None)
         if not isinstance(dataset, RetrievalDataset):
             click.echo(f"{spec.name} ({split}): the annotation is sound; its images are checked only by a run")
             return
@@ -118,7 +152,7 @@ def verify(task: str, root: Path, split: str | None, deep: bool, workers: int, t
         raise SystemExit(0 if report.ok else 1)
     with CountedProgress("verify", "images") as progress:
         report = verify_retrieval(
-            root,
+            data_dir,
             annotation_of(spec, split),
             name=spec.name,
             split=split,

@@ -1,9 +1,13 @@
-"""What several commands share: options of one meaning, and what their values come to."""
+"""Options that several commands share, defined once, and what their values mean.
+
+A command takes a list of them by `options(...)`, in the order in which its help shows them.
+"""
 
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,31 +17,100 @@ if TYPE_CHECKING:
     from blipbench.evaluation.loop import Progress
     from blipbench.evaluation.ranks import Ranks
 
-tasks_dir_option = click.option(
-    "--tasks-dir", type=click.Path(path_type=Path), help="Your own task definitions; they come before the shipped ones."
+Command = TypeVar("Command", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+SEED = click.IntRange(0, 2**32 - 1)
+
+_CKPT_HELP = "Checkpoint: a file, a transformers folder, a hub id, or the name of a bundled or official checkpoint"
+
+ckpt_option = click.option("--ckpt", required=True, help=f"{_CKPT_HELP}.")
+task_ckpt_option = click.option("--ckpt", help=f"{_CKPT_HELP} (default: the one that the task names, if any).")
+model_option = click.option(
+    "--model", help="Sizes of the model (a name or a YAML file), if they cannot be read from the checkpoint."
 )
+data_option = click.option("--data", "data_dir", default="data", type=PATH, show_default=True, help="Data folder.")
+tasks_dir_option = click.option(
+    "--tasks-dir", type=PATH, help="Folder of your own task definitions. They take precedence over the built-in ones."
+)
+limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use only the first N images, with all texts.")
 prompt_option = click.option(
     "--prompt",
     default="a picture of ",
     show_default=True,
-    help="What every caption begins with, as the captioner was trained; it is not part of the caption.",
+    help="Beginning of every caption, as in the captioner's training. It is removed from the caption.",
+)
+device_option = click.option("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one).")
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Precision of the computation.",
+)
+amp_option = click.option("--amp", is_flag=True, help="The same as --precision bf16.")
+batch_tokens_option = click.option(
+    "--batch-tokens", type=click.IntRange(min=1), help="Tokens in one forward pass (default: depends on the device)."
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Processes that decode images (default: one per core, at most 8). 0 decodes in the main process.",
+)
+resume_option = click.option("--resume", is_flag=True, help="Continue an unfinished run without repeating work.")
+fresh_option = click.option("--fresh", is_flag=True, help="Start over and delete what an earlier run left.")
+on_error_option = click.option(
+    "--on-error",
+    type=click.Choice(["continue", "stop"]),
+    help="What to do when a unit fails (default: stop if CI is set, otherwise continue).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of tables.")
 
+COMPUTING = (device_option, precision_option, amp_option, batch_tokens_option, workers_option)
+RUNNING = (resume_option, fresh_option, on_error_option)
+TRYING = (ckpt_option, model_option, device_option, precision_option, amp_option, json_option)
+
+
+def seed_option(meaning: str) -> Callable[[Command], Command]:
+    """`--seed`, whose help says what it is the seed of."""
+    return click.option("--seed", type=SEED, default=0, show_default=True, help=meaning)
+
+
+def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """The decorators as one, applied so that the help shows them in this order."""
+
+    def apply(command: Command) -> Command:
+        return functools.reduce(lambda decorated, decorator: decorator(decorated), reversed(decorators), command)
+
+    return apply
+
+
+def precision_of(precision: str, amp: bool) -> str:
+    """The value of --precision, or bf16 if --amp is given. Raises UsageError if the two contradict each other."""
+    if amp and precision not in ("fp32", "bf16"):
+        raise UsageError(f"--amp means --precision bf16, but --precision {precision} is given; choose one")
+    return "bf16" if amp else precision
+
 
 def refuse_both(resume: bool, fresh: bool) -> None:
-    """Raise UsageError where --resume and --fresh are both given."""
+    """Raise UsageError if both --resume and --fresh are given."""
     if resume and fresh:
         raise UsageError("--resume and --fresh: choose one")
 
 
+def refuse_file(out: Path) -> None:
+    """Raise UsageError if --out, a folder to write to, is a file or lies below one."""
+    for place in (out, *out.parents):
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"--out {out}: {place} is not a folder; choose another folder")
+
+
 def stops_on_error(on_error: str | None) -> bool:
-    """What --on-error says, or its default: stop where CI is set."""
+    """The value of --on-error, or its default: stop if CI is set."""
     return (on_error or ("stop" if os.environ.get("CI") else "continue")) == "stop"
 
 
 def progress_of(ranks: "Ranks") -> "Progress":
-    """A stage's progress on stderr, shown by rank 0 alone."""
+    """The progress of a stage on stderr, shown only by rank 0."""
     from blipbench.progress import stage_progress
 
     return functools.partial(stage_progress, enabled=ranks.is_main)

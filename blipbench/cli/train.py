@@ -1,31 +1,43 @@
-"""`blipbench train`: one training run from a configuration file."""
+"""`blipbench train`: a training run from a configuration file."""
 
 from pathlib import Path
 
 import click
 
+from blipbench.cli.help import Command, examples
 from blipbench.cli.interrupt import resumable
-from blipbench.cli.options import refuse_both
+from blipbench.cli.options import (
+    PATH,
+    SEED,
+    data_option,
+    device_option,
+    fresh_option,
+    options,
+    refuse_both,
+    refuse_file,
+)
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "blipbench train retrieval_coco --data DIR --init model_base.pth",
+        "blipbench train joint_shapes --data DIR --init shapes_base --set max_steps=100 --set batch_size=8",
+    ),
+)
 @click.argument("config", metavar="CONFIG")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of CONFIG, e.g. lr=1e-4.")
-@click.option(
-    "--data", "data_dir", default="data", type=click.Path(path_type=Path), show_default=True, help="Data folder."
+@options(
+    click.option("--init", help="Initial weights: a BLIP checkpoint, given as in `blipbench run --ckpt`."),
+    click.option("--bert", type=PATH, help="Initial weights of the text encoder: a transformers BERT folder."),
+    click.option("--vit", type=PATH, help="Initial weights of the image encoder: a timm ViT or a BLIP checkpoint."),
+    data_option,
+    click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of CONFIG, e.g. lr=1e-4."),
+    device_option,
+    click.option("--seed", type=SEED, help="The same as --set seed=N."),
+    click.option("--out", default="runs/train", type=PATH, show_default=True, help="Folder of all training runs."),
+    click.option("--resume", is_flag=True, help="Continue the run in the folder from its last checkpoint."),
+    fresh_option,
 )
-@click.option(
-    "--out", default="runs/train", type=click.Path(path_type=Path), show_default=True, help="Folder of all such runs."
-)
-@click.option("--init", help="First weights: a BLIP checkpoint, as `blipbench run --ckpt` takes it.")
-@click.option("--bert", type=click.Path(path_type=Path), help="First weights of the text: a transformers BERT folder.")
-@click.option(
-    "--vit", type=click.Path(path_type=Path), help="First weights of the image encoder: of timm's ViT or BLIP."
-)
-@click.option("--resume", is_flag=True, help="Go on with the run in the folder, from its last checkpoint.")
-@click.option("--fresh", is_flag=True, help="Start over, discarding what the run's folder holds.")
-@click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")
-@click.option("--seed", type=click.IntRange(min=0), help="The same as --set seed=N.")
 def train(
     config: str,
     changes: tuple[str, ...],
@@ -39,7 +51,11 @@ def train(
     device: str | None,
     seed: int | None,
 ) -> None:
-    """Train a model as CONFIG says: a name in configs/train or a YAML file."""
+    """Train a model.
+
+    CONFIG is the name of a configuration in configs/train, or the path of a YAML file. Under torchrun, the ranks train
+    together.
+    """
     import torch
 
     from blipbench.training.interrupt import Interruption
@@ -48,11 +64,12 @@ def train(
     from blipbench.training.warmstart import Start
 
     refuse_both(resume, fresh)
+    refuse_file(out)
     spec = load_train_spec(config, [*changes, *([f"seed={seed}"] if seed is not None else [])])
-    options = TrainOptions(data_dir, out, Start(init, bert, vit), device, resume, fresh)
+    train_options = TrainOptions(data_dir, out, Start(init, bert, vit), device, resume, fresh)
     on_gpus = torch.cuda.is_available() and not str(device).startswith("cpu")
     with resumable(on_gpus) as ranks, Interruption() as interruption:
-        summary = train_model(spec, options, ranks, interruption)
+        summary = train_model(spec, train_options, ranks, interruption)
     if summary is not None:
         best = "" if summary.value is None else f"; best {summary.metric} {summary.value:.2f}"
         click.echo(f"{summary.checkpoint}: {spec.name} after {summary.steps} steps{best} (log: {summary.folder})")

@@ -82,7 +82,7 @@ class RunFolder:
         tables, seen = [full_schema(schema).empty_table()], set[str]()
         wanted = set(units)
         for part in self.parts(stage):
-            table = _read_part(part, full_schema(schema))
+            table = read_part(part, schema)
             new = (set(table.column("unit").unique().to_pylist()) & wanted) - seen
             seen |= new
             keep = pc.is_in(table.column("unit"), value_set=pa.array(sorted(new), pa.string()))
@@ -137,11 +137,17 @@ def full_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _write_part(path: Path, table: pa.Table) -> None:
-    write_whole(path, lambda temporary: pq.write_table(table, temporary))
+    write_whole(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
 
 
-def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
+def read_part(path: Path, schema: pa.Schema) -> pa.Table:
+    """The samples of a file, whose checksums show damage. Raises BlipbenchError if it cannot be read."""
     try:
-        return pq.read_table(path, schema=schema)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BlipbenchError(f"{path} cannot be read ({error}); delete this one file and --resume again") from error
+        table = pq.read_table(path, schema=full_schema(schema), page_checksum_verification=True)
+        table.validate(full=True)  # also that texts are UTF-8
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise BlipbenchError(
+            f"{path} is damaged ({reason}); delete this file and run the task again with --resume"
+        ) from error
+    return table

@@ -1,7 +1,7 @@
-"""A checkpoint tried on a picture: what `blipbench caption`, `ask` and `match` call.
+"""A checkpoint tried on single pictures: what `blipbench caption`, `ask` and `match` call.
 
-In go a picture, what is asked of it and a checkpoint; out come plain values. The computation is the evaluation's own,
-at the image size that the checkpoint was trained for.
+Takes a picture, a question or texts about it, and a checkpoint. Returns plain values. The runners of the evaluation
+compute them, at the image size that the checkpoint was trained for.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ import torch
 from blipbench.data.images import decode_image
 from blipbench.data.text import normalise_caption, normalise_question
 from blipbench.device import Runtime
+from blipbench.errors import DataError
 from blipbench.inference.answering import BlipVqaRunner
 from blipbench.inference.blip import BlipRunner
-from blipbench.inference.decoding import FastDecoder, generate
+from blipbench.inference.captioner import BlipCaptionRunner
 from blipbench.inference.generated import GeneratedAnswers
 from blipbench.inference.matching import MATCH
 from blipbench.inference.search import SearchSettings
-from blipbench.inference.vision import FastImageEncoder
 from blipbench.models.blip import BlipCaptioner, BlipRetrieval, BlipVqa
 from blipbench.models.checkpoint import Checkpoint, load_weights
 from blipbench.models.tokenizer import load_tokenizer
@@ -32,11 +32,24 @@ QUESTION_WORDS, TEXT_WORDS, MAX_TOKENS = 50, 30, 35
 
 
 @dataclasses.dataclass(frozen=True)
-class Match:
-    """How well a text fits a picture.
+class Captioned:
+    """A picture with its caption, or with the reason why it could not be read."""
 
-    `probability` of a match by the ITM head, in [0, 1]; `itm` its logit, which ranks in retrieval; `itc` the cosine of
-    the picture's and the text's embeddings.
+    picture: Path
+    caption: str | None = None
+    error: str | None = None
+
+    def as_json(self) -> dict[str, str]:
+        outcome = {"error": self.error} if self.error is not None else {"caption": self.caption or ""}
+        return {"image": str(self.picture), **outcome}
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """How well a text matches a picture.
+
+    `probability` of a match according to the ITM head, in [0, 1]. `itm` is the logit of a match, by which retrieval
+    ranks. `itc` is the cosine of the embeddings of picture and text.
     """
 
     text: str
@@ -51,33 +64,40 @@ def caption_pictures(
     runtime: Runtime,
     prompt: str,
     advance: Callable[[int], None],
-) -> list[str]:
-    """A caption of each picture, without the prompt, by beam search; `advance(n)` is called when n more have one.
+) -> list[Captioned]:
+    """A caption of each picture by beam search, without the prompt. `advance(n)` is called after each n pictures.
 
-    Raises DataError where a picture cannot be read, UsageError where the checkpoint is no captioner.
+    Raises UsageError if the checkpoint is not a captioner or the prompt is too long.
     """
-    config, tokenizer = checkpoint.config, load_tokenizer(checkpoint.vocab)
-    pixels = [decode_image(picture, config.vision.image_size) for picture in pictures]
-    model = BlipCaptioner(config)
+    model = BlipCaptioner(checkpoint.config)
     load_weights(model, checkpoint, "caption")
-    model.eval().requires_grad_(False).to(runtime.device, runtime.dtype)
-    vision = FastImageEncoder(model.visual_encoder, config.vision, runtime)
-    decoder = FastDecoder(model.text_decoder, tokenizer.sep_id, runtime)
-    (words,) = tokenizer.encode([prompt], config.text.max_positions)
-    prompt_ids = [tokenizer.dec_id, *words[1:-1]]
-    captions: list[str] = []
-    for start in range(0, len(pixels), vision.batch):
-        tokens = vision.encode(torch.stack(pixels[start : start + vision.batch]))  # [n, T, width]
-        written = generate(decoder, tokens, None, prompt_ids, CAPTION)
-        captions += [tokenizer.decode(ids)[len(prompt) :] for ids in written]
-        advance(len(written))
-    return captions
+    runner = BlipCaptionRunner(model, load_tokenizer(checkpoint.vocab), runtime)
+    runner.check(prompt, CAPTION)
+    found: list[Captioned] = []
+    for start in range(0, len(pictures), runner.vision.batch):
+        batch = pictures[start : start + runner.vision.batch]
+        decoded = [_decode(picture, runner.vision.image_size) for picture in batch]
+        readable = [pixels for pixels in decoded if isinstance(pixels, torch.Tensor)]
+        tokens = runner.encode_images(torch.stack(readable)) if readable else None  # [n, T, width]
+        captions = iter(runner.caption(tokens, prompt, CAPTION) if tokens is not None else [])
+        for picture, pixels in zip(batch, decoded, strict=True):
+            read = isinstance(pixels, torch.Tensor)
+            found.append(Captioned(picture, next(captions).text) if read else Captioned(picture, error=str(pixels)))
+        advance(len(batch))
+    return found
+
+
+def _decode(picture: Path, image_size: int) -> torch.Tensor | DataError:
+    try:
+        return decode_image(picture, image_size)
+    except DataError as error:
+        return error
 
 
 def ask_picture(picture: Path, question: str, checkpoint: Checkpoint, runtime: Runtime) -> str:
-    """An answer in the model's own words, by beam search.
+    """An answer that the model generates by beam search.
 
-    Raises DataError where the picture cannot be read, UsageError where the checkpoint answers no questions.
+    Raises DataError if the picture cannot be read, UsageError if the checkpoint does not answer questions.
     """
     pixels = decode_image(picture, checkpoint.config.vision.image_size)
     model = BlipVqa(checkpoint.config)
@@ -90,9 +110,9 @@ def ask_picture(picture: Path, question: str, checkpoint: Checkpoint, runtime: R
 
 
 def match_texts(picture: Path, texts: Sequence[str], checkpoint: Checkpoint, runtime: Runtime) -> list[Match]:
-    """Each text against the picture, in the order given.
+    """How well each text matches the picture, in the given order.
 
-    Raises DataError where the picture cannot be read, UsageError where the checkpoint has no ITC and ITM heads.
+    Raises DataError if the picture cannot be read, UsageError if the checkpoint does not have ITC and ITM heads.
     """
     pixels = decode_image(picture, checkpoint.config.vision.image_size)
     model = BlipRetrieval(checkpoint.config)

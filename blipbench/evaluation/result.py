@@ -4,7 +4,6 @@ Written atomically when a run ends; read back validated.
 """
 
 import datetime
-import json
 import os
 import platform
 import subprocess
@@ -15,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import blipbench
+from blipbench.config.files import lower_first
 from blipbench.device import Runtime
 from blipbench.errors import DataError
 from blipbench.files import write_json
@@ -152,12 +152,20 @@ def write_result(path: Path, result: Result) -> None:
 
 
 def read_result(path: Path) -> Result:
+    """Raises DataError if it is missing, damaged, or of another schema."""
     try:
-        return Result.model_validate(json.loads(path.read_text()))
+        return Result.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist: the run has not finished; add --resume to its command") from error
-    except (json.JSONDecodeError, ValidationError) as error:
-        raise DataError(f"{path} is not a blipbench result of schema {SCHEMA_VERSION}: {error}") from error
+        raise DataError(f"{path} does not exist: the run did not finish; add --resume to its command") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(
+            f"{path} is not a blipbench result of schema {SCHEMA_VERSION}: {field}: {lower_first(first['msg'])}; "
+            "run the task again with --fresh"
+        ) from error
 
 
 def now() -> str:

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from blipbench.config.models import list_model_configs
 from blipbench.config.task import Task
 from blipbench.data.dataset import Dataset
 from blipbench.device import DEVIATION_BOUNDS, Runtime, make_runtime
-from blipbench.errors import BlipbenchError, UsageError
-from blipbench.evaluation.journal import RunFolder
+from blipbench.errors import BlipbenchError, DataError, UsageError
+from blipbench.evaluation.journal import RunFolder, read_part
 from blipbench.evaluation.loop import Evaluation, Progress, evaluate
 from blipbench.evaluation.ranks import Ranks
 from blipbench.evaluation.result import (
@@ -259,17 +258,19 @@ def metric_values(metrics: Metrics) -> dict[str, MetricValue]:
 
 
 def rescore(folder: Path) -> Result:
-    """Metrics of a finished run, computed again from its samples, without a model; result.json gets them."""
+    """Compute the metrics of a finished run again from its samples, without a model, and write them to result.json."""
     path = folder / "result.json"
     result = read_result(path)
-    recipe = PROTOCOLS[result.task.protocol].recipe()
+    if (plugin := PROTOCOLS.get(result.task.protocol)) is None:
+        raise DataError(f"{path}: task.protocol: unknown {result.task.protocol!r} (known: {', '.join(PROTOCOLS)})")
+    recipe = plugin.recipe()
     samples: dict[str, pa.Table] = {}
-    for stage in recipe.stages:
+    for stage, schema in recipe.stages.items():
         file = folder / "samples" / f"{stage}.parquet"
         if file.exists():
-            samples[stage] = pq.read_table(file)
+            samples[stage] = read_part(file, schema)
     if not samples:
-        raise BlipbenchError(f"{folder / 'samples'} holds no samples; run the task again with --fresh")
+        raise BlipbenchError(f"{folder / 'samples'} has no samples; run the task again with --fresh")
     metrics = recipe.score(samples, result.seed)
     rescored = result.model_copy(update={"metrics": metric_values(metrics), "notes": list(metrics.notes)})
     _write(folder, rescored, metrics)

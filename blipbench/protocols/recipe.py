@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from blipbench.config.task import Task
 from blipbench.data.dataset import Dataset
 from blipbench.device import Runtime
@@ -21,6 +23,7 @@ class Recipe:
 
     `read(task, root, split, limit)` returns the data set. `load(task, checkpoint, runtime)` returns the model, ready to
     run. `build(task, model, dataset, workers)` binds the protocol to both. `score(samples, seed)` computes the metrics.
+    `stages` are the names of the stages with the schema of their samples.
 
     `needs(task)` returns the capabilities that the task requires of a model, each with advice for a user whose model
     does not support it ("" if there is none). By default, a task requires a capability of each stage's name.
@@ -30,7 +33,7 @@ class Recipe:
     load: Callable[[Any, Checkpoint, Runtime], Any]
     build: Callable[[Any, Any, Any, int], Protocol]
     score: Callable[[Samples, int], Metrics]
-    stages: tuple[str, ...]
+    stages: Mapping[str, pa.Schema]
     needs: Callable[[Any], Mapping[str, str]] | None = None
 
     def needed(self, task: Any) -> Mapping[str, str]:

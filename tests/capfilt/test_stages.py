@@ -187,8 +187,8 @@ def test_lengths_that_leave_no_room_for_a_caption_are_refused(web: Path, tmp_pat
             (*CAPTIONER, "--filter", GOLDEN / "tiny_caption.pth", "--filter-model", GOLDEN / "tiny.yaml"),
             "tiny_caption.pth is a captioning checkpoint",
         ),
-        ((), "give --captioner, --filter or both"),
-        ((*FILTER, "--captioner-model", "base"), "--captioner-model: there is no --captioner"),
+        ((), "give at least one of them"),
+        ((*FILTER, "--captioner-model", "base"), "--captioner-model requires --captioner"),
     ],
 )
 def test_models_that_cannot_do_it_are_refused_before_any_work(

@@ -141,3 +141,22 @@ def test_what_may_take_seconds_shows_its_progress_beside_the_result(
     done = blipbench(command, golden.pictures()[0], *told, *with_checkpoint(checkpoint), "--json")
     assert f"{command}: done, 1/1 {noun}" in done.stderr
     assert isinstance(json.loads(done.stdout), dict | list)
+
+
+def test_a_bad_picture_is_named_and_the_others_are_captioned(golden: Golden, tmp_path: Path) -> None:
+    first, second, *_ = golden.pictures()
+    (page := tmp_path / "page.jpg").write_text("<html>403</html>")
+    flags = with_checkpoint("tiny_caption.pth")
+    done = blipbench("caption", first, page, second, *flags)
+    assert done.exit_code == 1
+    assert done.stdout == blipbench("caption", first, second, *flags).stdout
+    assert f"error: {page}: not an image" in done.stderr
+
+
+def test_a_bad_picture_is_an_error_in_json(golden: Golden, tmp_path: Path) -> None:
+    (page := tmp_path / "page.jpg").write_text("<html>403</html>")
+    done = blipbench("caption", page, golden.pictures()[0], *with_checkpoint("tiny_caption.pth"), "--json")
+    assert done.exit_code == 1
+    bad, good = json.loads(done.stdout)
+    assert bad["image"] == str(page) and "not an image" in bad["error"]
+    assert good["caption"] and "error" not in good

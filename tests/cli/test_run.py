@@ -97,7 +97,7 @@ def test_score_of_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> Non
     (folder / "result.json").unlink()
     done = blipbench("score", folder)
     assert done.exit_code == 1
-    assert "has not finished" in done.output and "--resume" in done.output
+    assert "did not finish" in done.output and "--resume" in done.output
 
 
 def test_a_second_run_into_the_same_folder_is_refused_until_told_how(tmp_path: Path) -> None:

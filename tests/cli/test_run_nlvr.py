@@ -59,7 +59,7 @@ def test_a_label_that_is_neither_true_nor_false(run: Callable[..., Result], data
 
 
 def test_a_split_without_an_annotation(run: Callable[..., Result]) -> None:
-    says(run(split="val"), 2, "--split val: nlvr_golden has test")
+    says(run(split="val"), 2, "--split val: nlvr_golden has the splits test")
 
 
 def test_a_setting_of_another_protocol(run: Callable[..., Result]) -> None:

@@ -100,7 +100,7 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
     write(folder, "a")
     (part,) = folder.parts("stage")
     part.write_bytes(part.read_bytes()[:40])
-    with pytest.raises(BlipbenchError, match=f"{part.name}.*delete this one file and --resume"):
+    with pytest.raises(BlipbenchError, match=f"{part.name}.*delete this file and run the task again with --resume"):
         folder.read("stage", SCHEMA, ["a"])
 
 

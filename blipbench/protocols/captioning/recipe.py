@@ -17,7 +17,7 @@ from blipbench.models.tokenizer import load_tokenizer
 from blipbench.protocols.base import Protocol
 from blipbench.protocols.captioning.score import score
 from blipbench.protocols.captioning.self_check import check_sample
-from blipbench.protocols.captioning.stages import CaptionImages
+from blipbench.protocols.captioning.stages import CAPTION_ROWS, CaptionImages
 from blipbench.protocols.captioning.task import CaptioningTask
 from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
 
@@ -78,4 +78,4 @@ def build_captioning(
     return Protocol([stage], score, functools.partial(check_sample, stage))
 
 
-CAPTIONING = Recipe(read, load, build, score, stages=("caption",))
+CAPTIONING = Recipe(read, load, build, score, stages={"caption": CAPTION_ROWS})

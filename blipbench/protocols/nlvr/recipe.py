@@ -13,7 +13,7 @@ from blipbench.models.tokenizer import load_tokenizer
 from blipbench.protocols.base import Protocol
 from blipbench.protocols.nlvr.score import score
 from blipbench.protocols.nlvr.self_check import check_sample
-from blipbench.protocols.nlvr.stages import Reason
+from blipbench.protocols.nlvr.stages import REASON_ROWS, Reason
 from blipbench.protocols.nlvr.task import NlvrTask
 from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
 
@@ -39,4 +39,4 @@ def build_nlvr(model: NlvrRunner, dataset: NlvrDataset, workers: int) -> Protoco
     return Protocol([stage], score, functools.partial(check_sample, model, dataset, input_ids))
 
 
-NLVR = Recipe(read, load, build, score, stages=("reason",))
+NLVR = Recipe(read, load, build, score, stages={"reason": REASON_ROWS})

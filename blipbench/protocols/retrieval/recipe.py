@@ -20,7 +20,7 @@ from blipbench.protocols.base import Protocol, Stage
 from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
 from blipbench.protocols.retrieval.score import score
 from blipbench.protocols.retrieval.self_check import check_sample
-from blipbench.protocols.retrieval.stages import Embed, Rerank
+from blipbench.protocols.retrieval.stages import EMBED_ROWS, RERANK_ROWS, Embed, Rerank
 from blipbench.protocols.retrieval.task import RetrievalTask
 
 
@@ -77,4 +77,4 @@ def needs(task: RetrievalTask) -> dict[str, str]:
     return {"embed_images": "", "embed_texts": "", **match}
 
 
-RETRIEVAL = Recipe(read, load, build, score, stages=("embed", "rerank"), needs=needs)
+RETRIEVAL = Recipe(read, load, build, score, stages={"embed": EMBED_ROWS, "rerank": RERANK_ROWS}, needs=needs)

@@ -21,7 +21,7 @@ from blipbench.protocols.base import Protocol
 from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
 from blipbench.protocols.vqa.score import score
 from blipbench.protocols.vqa.self_check import check_sample
-from blipbench.protocols.vqa.stages import AnswerStage
+from blipbench.protocols.vqa.stages import ANSWER_ROWS, AnswerStage
 from blipbench.protocols.vqa.task import VqaTask
 
 
@@ -73,4 +73,4 @@ def batch_lengths(question_ids: Sequence[Sequence[int]], batch: int) -> Indices:
     return np.repeat(longest, batch)[: len(lengths)]
 
 
-VQA = Recipe(read, load, build, score, stages=("answer",))
+VQA = Recipe(read, load, build, score, stages={"answer": ANSWER_ROWS})

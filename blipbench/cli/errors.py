@@ -1,0 +1,90 @@
+"""What a command prints when something goes wrong, and its exit code. A user never sees a traceback without asking.
+
+Errors that a user can act on are BlipbenchErrors: their message is printed, and their exit code is 1 or 2. Everything
+else is an internal error (exit code 70, EX_SOFTWARE of sysexits.h). It is printed with what a report needs. The
+traceback follows with `--debug` or BLIPBENCH_DEBUG=1.
+"""
+
+import errno
+import os
+import platform
+import shlex
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from blipbench import __version__
+from blipbench.errors import BlipbenchError
+
+INTERNAL_ERROR = 70
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def explained(debug: bool) -> Iterator[None]:
+    """Turn what is raised inside into a message on stderr and an exit code."""
+    try:
+        yield
+        sys.stdout.flush()
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except BlipbenchError as error:
+        _say(f"error{_of_rank()}: {error}")
+        if debug:
+            traceback.print_exc()
+        raise SystemExit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        _say("interrupted")
+        raise SystemExit(1) from error
+    except BrokenPipeError as error:  # the reader of stdout has gone, as `head` does
+        drop_stdout()
+        raise SystemExit(1) from error
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NO_SPACE:
+            raise SystemExit(_internal(error, debug)) from error
+        drop_stdout()
+        _say("error: stdout cannot be written: no space is left. What the command saved is kept")
+        raise SystemExit(1) from error
+    except MemoryError as error:
+        _say("error: not enough memory; use a smaller --batch-tokens, fewer --workers or a smaller model")
+        if debug:
+            traceback.print_exc()
+        raise SystemExit(1) from error
+    except Exception as error:
+        raise SystemExit(_internal(error, debug)) from error
+
+
+def _internal(error: Exception, debug: bool) -> int:
+    """Print what a report needs."""
+    torch = sys.modules.get("torch")
+    versions = [f"blipbench {__version__}", f"Python {platform.python_version()}"]
+    versions += [f"torch {torch.__version__}"] if torch is not None else []
+    reason = " ".join(str(error).split()) or "no message"
+    _say(
+        f"internal error{_of_rank()}: {type(error).__name__}: {reason[:500]}\n"
+        f"  command:  {shlex.join(['blipbench', *sys.argv[1:]])}\n"
+        f"  versions: {', '.join(versions)} on {platform.platform()}\n"
+        "This is a bug in blipbench. Please report it to the project's issue tracker with the lines above."
+    )
+    if debug:
+        traceback.print_exc()
+    else:
+        _say("`blipbench --debug ...` or BLIPBENCH_DEBUG=1 shows where it happened.")
+    return INTERNAL_ERROR
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _of_rank() -> str:
+    rank = os.environ.get("RANK", "0")
+    return "" if rank == "0" else f" on rank {rank}"
+
+
+def drop_stdout() -> None:
+    """Python flushes stdout when it ends. What it still holds cannot be written, so it goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

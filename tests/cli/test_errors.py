@@ -1,0 +1,95 @@
+"""What a command prints when something goes wrong: a message and an exit code, never a traceback unless asked."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from command_line import blipbench, command, golden_arguments, result_of
+
+from blipbench.cli.main import Program
+from blipbench.errors import UsageError
+
+
+@click.command()
+@click.argument("problem")
+def fail(problem: str) -> None:
+    if problem == "usage":
+        raise UsageError("--flag: wrong")
+    if problem == "memory":
+        raise MemoryError
+    raise ZeroDivisionError(f"{problem} by zero")
+
+
+def run(*arguments: str, **environment: str) -> Result:
+    program = Program(commands=[fail], params=[click.Option(["--debug"], is_flag=True, envvar="BLIPBENCH_DEBUG")])
+    return CliRunner().invoke(program, arguments, env=environment)
+
+
+def test_what_is_unforeseen_is_an_internal_error_with_what_a_report_needs() -> None:
+    done = run("fail", "division")
+    assert done.exit_code == 70
+    assert "internal error: ZeroDivisionError: division by zero" in done.stderr
+    assert "command:" in done.stderr and "versions: blipbench " in done.stderr and "issue tracker" in done.stderr
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments, environment",
+    [(["--debug", "fail", "division"], {}), (["fail", "division"], {"BLIPBENCH_DEBUG": "1"})],
+)
+def test_the_traceback_is_shown_on_request(arguments: list[str], environment: dict[str, str]) -> None:
+    done = run(*arguments, **environment)
+    assert done.exit_code == 70 and "Traceback" in done.stderr and "in fail" in done.stderr
+
+
+def test_errors_of_the_user_are_no_internal_errors() -> None:
+    done = run("fail", "usage")
+    assert (done.exit_code, done.stderr) == (2, "error: --flag: wrong\n")
+
+
+def test_the_rank_that_failed_is_named() -> None:
+    assert run("fail", "division", RANK="3").stderr.startswith("internal error on rank 3: ")
+
+
+def test_too_little_memory_is_said_with_the_way_out() -> None:
+    done = run("fail", "memory")
+    assert done.exit_code == 1 and "not enough memory" in done.stderr
+
+
+def test_a_reader_that_ends_early_ends_the_command_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "blipbench", "list"], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=["table", "json"])
+def test_a_full_disk_under_stdout_is_said_and_the_result_named(tmp_path: Path, more: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        arguments = [*golden_arguments(tmp_path, limit=3), *more]
+        done = subprocess.run(command(arguments), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "error: stdout cannot be written (No space left on device); the result is saved in" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert result_of(tmp_path)["status"] == "complete"
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["show", "vqa"], ["--help"]])
+def test_a_full_disk_under_other_commands(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command(arguments), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "stdout cannot be written" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["run", "train", "data make shapes"])
+def test_an_out_that_is_a_file_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
+    (file := tmp_path / "a_file").touch()
+    inputs = {"run": ["vqa_shapes"], "train": ["vqa_shapes"]}.get(name, [])
+    for out in (file, file / "below"):
+        done = blipbench(*name.split(), *inputs, "--out", out)
+        assert done.exit_code == 2 and f"--out {out}: {file} is not a folder" in done.output
