@@ -21,6 +21,7 @@ from blipbench.errors import BlipbenchError
 
 INTERNAL_ERROR = 70
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_MEMORY = ("you tried to allocate", "CUDA out of memory", "Storage size calculation overflowed")  # torch's words
 
 
 @contextmanager
@@ -42,22 +43,31 @@ def explained(debug: bool) -> Iterator[None]:
     except BrokenPipeError as error:  # the reader of stdout has gone, as `head` does
         drop_stdout()
         raise SystemExit(1) from error
-    except OSError as error:
-        if error.filename is not None or error.errno not in _NO_SPACE:
-            raise SystemExit(_internal(error, debug)) from error
-        drop_stdout()
-        _say("error: stdout cannot be written: no space is left. What the command saved is kept")
-        raise SystemExit(1) from error
-    except MemoryError as error:
-        _say("error: not enough memory; use a smaller --batch-tokens, fewer --workers or a smaller model")
+    except Exception as error:
+        exit_code = _of_the_machine(error)
+        if exit_code is None:
+            exit_code = _internal(error)
         if debug:
             traceback.print_exc()
-        raise SystemExit(1) from error
-    except Exception as error:
-        raise SystemExit(_internal(error, debug)) from error
+        raise SystemExit(exit_code) from error
 
 
-def _internal(error: Exception, debug: bool) -> int:
+def _of_the_machine(error: Exception) -> int | None:
+    """Explain what is the machine's fault and not a bug: files, disks and memory. None if it is something else."""
+    if isinstance(error, OSError) and error.filename is not None and error.errno is not None:
+        _say(f"error{_of_rank()}: {str(error.filename)[:300]}: {error.strerror}")
+        return 1
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        drop_stdout()
+        _say("error: stdout cannot be written: no space is left. What the command saved is kept")
+        return 1
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        _say(f"error{_of_rank()}: not enough memory; use smaller batches, fewer workers or a smaller model")
+        return 1
+    return None
+
+
+def _internal(error: Exception) -> int:
     """Print what a report needs."""
     torch = sys.modules.get("torch")
     versions = [f"blipbench {__version__}", f"Python {platform.python_version()}"]
@@ -69,10 +79,7 @@ def _internal(error: Exception, debug: bool) -> int:
         f"  versions: {', '.join(versions)} on {platform.platform()}\n"
         "This is a bug in blipbench. Please report it to the project's issue tracker with the lines above."
     )
-    if debug:
-        traceback.print_exc()
-    else:
-        _say("`blipbench --debug ...` or BLIPBENCH_DEBUG=1 shows where it happened.")
+    _say("`blipbench --debug ...` or BLIPBENCH_DEBUG=1 shows where it happened.")
     return INTERNAL_ERROR
 
 

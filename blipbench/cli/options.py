@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from blipbench.evaluation.ranks import Ranks
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path)
+
+
+class NamedPath(click.Path):
+    """A path that is not empty: Python takes the empty one for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = NamedPath(path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)
 
 _CKPT_HELP = "Checkpoint: a file, a transformers folder, a hub id, or the name of a bundled or official checkpoint"

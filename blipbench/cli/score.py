@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from blipbench.cli.help import Command, examples
-from blipbench.cli.options import json_option, options, tasks_dir_option
+from blipbench.cli.options import NamedPath, json_option, options, tasks_dir_option
 from blipbench.cli.results import print_one
 
 
@@ -16,7 +16,7 @@ from blipbench.cli.results import print_one
         "blipbench score runs/caption_coco/model_base_caption_capfilt_large --json",
     ),
 )
-@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run_folder", metavar="RUN", type=NamedPath(path_type=Path, exists=True, file_okay=False))
 @options(tasks_dir_option, json_option)
 def score(run_folder: Path, tasks_dir: Path | None, as_json: bool) -> None:
     """Compute the metrics of a finished run again.

@@ -6,16 +6,16 @@ from pathlib import Path
 import click
 
 from blipbench.cli.help import Command, examples
-from blipbench.cli.options import json_option, options, tasks_dir_option
+from blipbench.cli.options import NamedPath, json_option, options, tasks_dir_option
 
 
 @click.command(cls=Command, epilog=examples("blipbench table runs", "blipbench table runs other_runs --plot table.png"))
 @click.argument(
-    "folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
+    "folders", metavar="RUN...", nargs=-1, required=True, type=NamedPath(path_type=Path, exists=True, file_okay=False)
 )
 @options(
     tasks_dir_option,
-    click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw the figures as this PNG."),
+    click.option("--plot", type=NamedPath(path_type=Path, dir_okay=False), help="Also draw the figures as this PNG."),
     json_option,
 )
 def table(folders: tuple[Path, ...], plot: Path | None, tasks_dir: Path | None, as_json: bool) -> None:

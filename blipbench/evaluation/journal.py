@@ -57,7 +57,12 @@ class RunFolder:
         file = self.path / "run.json"
         if not file.exists():
             return None
-        recorded: dict[str, Any] = json.loads(file.read_text())
+        try:
+            recorded = json.loads(file.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise BlipbenchError(f"{file} is damaged ({error}); start over with --fresh") from error
+        if not isinstance(recorded, dict):
+            raise BlipbenchError(f"{file} is damaged (it is not a JSON object); start over with --fresh")
         return recorded
 
     def _refuse_other(self, recorded: dict[str, Any], fingerprint: dict[str, Any]) -> None:

@@ -6,23 +6,38 @@ dropout and drop path are no sizes: a training run sets them, they act in traini
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationInfo, field_validator
 
 _Rate = Annotated[float, Field(ge=0.0, lt=1.0, exclude=True)]
+
+# The upper bounds are far above any model. They keep a damaged file from asking for endless layers.
+_Width = Annotated[int, Field(gt=0, le=2**16)]
+_Count = Annotated[int, Field(gt=0, le=2**10)]  # of layers, heads, pixels of a patch
+_Length = Annotated[int, Field(gt=0, le=2**24)]  # of the vocabulary, of a text
 
 
 class _Sizes(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class VisionConfig(_Sizes):
+class _Transformer(_Sizes):
+    width: _Width
+    depth: _Count
+    num_heads: _Count
+
+    @field_validator("num_heads")
+    @classmethod
+    def _heads_divide_the_width(cls, value: int, info: ValidationInfo) -> int:
+        if (width := info.data.get("width")) is not None and width % value:
+            raise ValueError(f"{value} heads do not divide the width, {width}")
+        return value
+
+
+class VisionConfig(_Transformer):
     """The ViT: `image_size` and `patch_size` in pixels."""
 
-    width: PositiveInt
-    depth: PositiveInt
-    num_heads: PositiveInt
-    image_size: PositiveInt
-    patch_size: PositiveInt = 16
+    image_size: Annotated[int, Field(gt=0, le=2**14)]
+    patch_size: _Count = 16
     drop_path: _Rate = 0.0  # of the last block; 0 at the first, linear between (stochastic depth, Huang 2016)
 
     @property
@@ -31,15 +46,15 @@ class VisionConfig(_Sizes):
         return (self.image_size // self.patch_size) ** 2 + 1
 
 
-class TextConfig(_Sizes):
+class TextConfig(_Transformer):
     """The text transformer (BERT layout); `vocab_size` counts [DEC] and [ENC]."""
 
-    width: PositiveInt = 768
-    depth: PositiveInt = 12
-    num_heads: PositiveInt = 12
-    intermediate_size: PositiveInt = 3072
-    vocab_size: PositiveInt = 30524
-    max_positions: PositiveInt = 512
+    width: _Width = 768
+    depth: _Count = 12
+    num_heads: _Count = 12
+    intermediate_size: Annotated[int, Field(gt=0, le=2**18)] = 3072
+    vocab_size: _Length = 30524
+    max_positions: _Length = 512
     layer_norm_eps: PositiveFloat = 1e-12
     dropout: _Rate = 0.0  # of the embeddings, of attention probabilities and of what every residual adds
 
@@ -50,4 +65,4 @@ class ModelConfig(_Sizes):
     name: str
     vision: VisionConfig
     text: TextConfig = TextConfig()
-    embed_dim: PositiveInt = 256
+    embed_dim: _Width = 256
