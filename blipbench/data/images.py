@@ -1,10 +1,11 @@
-"""From an image file to the pixels a model sees, equal to the reference's test transform.
+"""Decodes an image file into the pixels that a model sees, equal to the reference's test transform.
 
-A file is decoded by Pillow, made RGB and resized bicubically to a square without keeping its aspect: uint8 pixels,
-which travel between processes and to the device. `normalise` makes floats of them there.
+Pillow decodes the file. The image is converted to RGB and resized to a square with bicubic interpolation, without
+keeping its aspect ratio. The uint8 pixels travel between processes and to the device, where `normalise` makes floats of
+them.
 
-Left out on purpose, because the reference does without and pixels would change: EXIF orientation, JPEG draft mode
-(decoding at reduced size), and tolerance of truncated files.
+The official benchmarks do not use the EXIF orientation, JPEG draft mode (decoding at a reduced size) or truncated
+files, because the reference does not. A user's own pictures can be turned upright (`upright=True`).
 """
 
 import io
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from blipbench.errors import DataError
 
@@ -27,16 +28,27 @@ MAX_PIXELS = 64_000_000  # some ten times any benchmark's largest image; 192 MB 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 
 
-Fit = Callable[[Image.Image], torch.Tensor]  # an RGB image of any size to uint8 [3, S, S], as another model wants it
+# Modes that Pillow converts to RGB without clipping. Alpha is dropped, as in the reference.
+CONVERTIBLE = ("1", "L", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LA", "PA")
+VIA = {"La": "LA", "RGBa": "RGBA"}  # alpha premultiplied
+SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+_UPRIGHT = 1  # the EXIF orientation of a picture that is stored as it is shown
+
+Fit = Callable[[Image.Image], torch.Tensor]  # an RGB image of any size -> uint8 [3, S, S], for another model
 
 
-def decode_image(path: Path, image_size: int, fit: Fit | None = None) -> torch.Tensor:
-    """The file as uint8 [3, image_size, image_size], RGB; `fit` replaces BLIP's resizing.
+def decode_image(path: Path, image_size: int, fit: Fit | None = None, *, upright: bool = False) -> torch.Tensor:
+    """The file as uint8 [3, image_size, image_size], RGB.
 
-    Raises DataError if it is not an image, is damaged, or has more than MAX_PIXELS pixels.
+    `fit` replaces BLIP's resizing. `upright` turns the picture as its EXIF orientation says.
+
+    Raises DataError if it is not an image, is damaged, has more than MAX_PIXELS pixels, or has a mode that cannot be
+    converted to RGB.
     """
     with _opened(path) as image:
-        rgb = image.convert("RGB")
+        rgb = _to_rgb(image, path)
+        if upright and orientation(image) != _UPRIGHT:
+            rgb = rgb.transpose(_TURN[orientation(image)])
         if fit is not None:
             return fit(rgb)
         resized = rgb.resize((image_size, image_size), Image.Resampling.BICUBIC)
@@ -47,7 +59,7 @@ def decode_image(path: Path, image_size: int, fit: Fit | None = None) -> torch.T
 def thumbnail(path: Path, longest: int) -> bytes:
     """The picture as a JPEG of at most `longest` pixels a side, its aspect kept. Raises DataError as `decode_image`."""
     with _opened(path) as image:
-        small = image.convert("RGB")
+        small = _to_rgb(image, path)
         small.thumbnail((longest, longest))
         encoded = io.BytesIO()
         small.save(encoded, "JPEG", quality=80)
@@ -58,6 +70,48 @@ def read_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels from the file's header alone. Raises DataError as `decode_image` does."""
     with _opened(path) as image:
         return image.size
+
+
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1, upright, if there is none or it is damaged."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # on damaged EXIF Pillow raises SyntaxError, struct.error, ValueError, ...
+        return _UPRIGHT
+    return found if found in _TURN else _UPRIGHT
+
+
+def is_turned(path: Path) -> bool:
+    """Whether the file's EXIF says that it must be turned to be upright. False if it cannot be read."""
+    try:
+        with _opened(path) as image:
+            return orientation(image) != _UPRIGHT
+    except DataError:
+        return False
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """The image in RGB. Pillow clips 16 and 32 bit modes in silence; those are scaled, or refused by name."""
+    if image.mode in VIA:
+        image = image.convert(VIA[image.mode])
+    # Pillow opens a greyscale PPM of 16 bits, and in older versions such a PNG, in mode I.
+    if image.mode in SIXTEEN_BITS or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        levels = np.asarray(image).astype(np.uint32)  # [H, W], 0 to 65535
+        image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    if image.mode not in CONVERTIBLE:
+        raise DataError(f"{path}: images of mode {image.mode} are not supported; save it as RGB with 8 bits a channel")
+    return image.convert("RGB")
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:

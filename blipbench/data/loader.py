@@ -60,12 +60,13 @@ class PixelBatch:
         return dataclasses.replace(self, pixels=self.pixels.pin_memory())
 
 
-def load_pixels(sources: Sequence[Source], vision: Vision, workers: int) -> Iterator[PixelBatch]:
+def load_pixels(sources: Sequence[Source], vision: Vision, workers: int, upright: bool = False) -> Iterator[PixelBatch]:
     """Batches in the order of `sources`, each image as `vision` takes it.
 
     A batch has `vision.batch` images, where a clip counts as its frames. If a clip has more frames than that, a batch
     has one clip.
 
+    `upright` turns pictures as their EXIF orientation says.
     `workers` is the number of decoding processes, 0 for none; `vision.fit` must be picklable. Frames of a video file
     are decoded straight to the square, whatever `fit` is. Pixels are in page-locked memory where there is CUDA.
 
@@ -83,7 +84,7 @@ def load_pixels(sources: Sequence[Source], vision: Vision, workers: int) -> Iter
     items = max(1, vision.batch // max(1, frames))
     image_size = vision.image_size
     loader = DataLoader(
-        _Items(sources, image_size, vision.fit),
+        _Items(sources, image_size, vision.fit, upright),
         batch_size=items,
         num_workers=min(workers, -(-len(sources) // items)),
         collate_fn=_Collate((3, image_size, image_size) if frames == 1 else (frames, 3, image_size, image_size)),
@@ -100,23 +101,24 @@ class _Items(Dataset[_Item]):
     sources: Sequence[Source]
     image_size: int
     fit: Fit | None
+    upright: bool
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def __getitem__(self, position: int) -> _Item:
         try:
-            return position, _decode(self.sources[position], self.image_size, self.fit)
+            return position, _decode(self.sources[position], self.image_size, self.fit, self.upright)
         except DataError as error:
             return position, str(error)
 
 
-def _decode(source: Source, image_size: int, fit: Fit | None) -> torch.Tensor:
+def _decode(source: Source, image_size: int, fit: Fit | None, upright: bool) -> torch.Tensor:
     """uint8 [3, S, S], or [frames, 3, S, S] where there are several."""
     if isinstance(source, Clip):
         frames = decode_clip(source.path, image_size, source.frames)
     else:
-        frames = torch.stack([decode_image(path, image_size, fit) for path in source])
+        frames = torch.stack([decode_image(path, image_size, fit, upright=upright) for path in source])
     return frames[0] if len(frames) == 1 else frames
 
 

@@ -1,7 +1,7 @@
 """A checkpoint tried on single pictures: what `blipbench caption`, `ask` and `match` call.
 
 Takes a picture, a question or texts about it, and a checkpoint. Returns plain values. The runners of the evaluation
-compute them, at the image size that the checkpoint was trained for.
+compute them, at the image size that the checkpoint was trained for. Pictures are turned upright by their EXIF.
 """
 
 import dataclasses
@@ -89,7 +89,7 @@ def caption_pictures(
 
 def _decode(picture: Path, image_size: int) -> torch.Tensor | DataError:
     try:
-        return decode_image(picture, image_size)
+        return decode_image(picture, image_size, upright=True)
     except DataError as error:
         return error
 
@@ -99,7 +99,7 @@ def ask_picture(picture: Path, question: str, checkpoint: Checkpoint, runtime: R
 
     Raises DataError if the picture cannot be read, UsageError if the checkpoint does not answer questions.
     """
-    pixels = decode_image(picture, checkpoint.config.vision.image_size)
+    pixels = decode_image(picture, checkpoint.config.vision.image_size, upright=True)
     model = BlipVqa(checkpoint.config)
     load_weights(model, checkpoint, "ask")
     runner = BlipVqaRunner(model, load_tokenizer(checkpoint.vocab), runtime)
@@ -114,7 +114,7 @@ def match_texts(picture: Path, texts: Sequence[str], checkpoint: Checkpoint, run
 
     Raises DataError if the picture cannot be read, UsageError if the checkpoint does not have ITC and ITM heads.
     """
-    pixels = decode_image(picture, checkpoint.config.vision.image_size)
+    pixels = decode_image(picture, checkpoint.config.vision.image_size, upright=True)
     model = BlipRetrieval(checkpoint.config)
     load_weights(model, checkpoint, "match")
     runner = BlipRunner(model, load_tokenizer(checkpoint.vocab), runtime)
