@@ -190,7 +190,7 @@ def test_every_import_in_a_python_block_works(page: str) -> None:
 
 
 def field_paths(record: type[BaseModel], known: frozenset[type[BaseModel]] = frozenset()) -> set[str]:
-    """`a.b` for a record in a record, `a[].b` in a list, `a.<name>.b` in an object; a `known` type of record stays `a`."""
+    """`a.b` for a record in a record, `a[].b` in a list, `a.<name>.b` in an object; a `known` one is `a` alone."""
     return {
         f"{name}{rest}" for name, field in record.model_fields.items() for rest in _of_type(field.annotation, known)
     }
