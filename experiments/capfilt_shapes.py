@@ -1,18 +1,18 @@
-"""BLIP's Table 1 in small: what CapFilt does to models pre-trained on the shapes world's noisy web texts.
+"""BLIP's Table 1 on a small scale: what CapFilt does to models pre-trained on the shapes world's noisy web texts.
 
     make capfilt-ablation        (SEEDS="0 1 2", data in demo/world)
 
 For each seed, after section 3.3 and Table 1 of arXiv:2201.12086:
 
-    off         pre-train on the web's texts, of which a stated share is wrong or irrelevant: LM, then all three losses
+    off         pre-train on the web's texts, of which a known share is wrong or irrelevant: LM, then all three losses
     captioner   that model, finetuned for captioning on the clean set; filter: the same for retrieval
     texts       `blipbench capfilt` with the filter, with the captioner, with both
-    filter, captioner, both     pre-train anew on each of these
+    filter, captioner, both     pre-train again on each of these
 
-and each of the four models is measured as it is, without finetuning, on retrieval and captioning of the test split.
-All pre-trainings of a seed take the same number of steps from the same weights: a random text model, and the image
-encoder of the bundled model, as the paper starts from one trained on ImageNet. Out: a Markdown page with the mean and
-the spread over the seeds, and in WORK all it was made from. What is done is not done again: a second call goes on.
+Each of the four models is then measured without finetuning, on retrieval and captioning of the test split. All
+pre-trainings of a seed take the same number of steps from the same weights: a random text model, and the image encoder
+of the bundled model, as the paper starts from one trained on ImageNet. The result is a Markdown page with the mean and
+the spread over the seeds; WORK has everything that it was made from. A second call continues where the first ended.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def bootstrap(experiment: Experiment, seed: int) -> None:
 
 
 def measure(experiment: Experiment, seed: int, variant: str) -> None:
-    """Pre-train, where that is to be done yet, and evaluate."""
+    """Pre-train, unless that is done already, and evaluate."""
     pretrain(experiment, seed, variant)
     folder = experiment.folder(seed, variant)
     checkpoint = experiment.checkpoint(seed, variant, "pretrain_shapes")
@@ -125,7 +125,7 @@ def figures(experiment: Experiment, seed: int, variant: str) -> dict[str, float]
 
 
 def counts(experiment: Experiment, seed: int) -> str:
-    """How many texts the filter kept, and how many of those are no good, which only the maker of the data knows."""
+    """How many texts the filter kept, and how many of them are noise, which only the generator of the data knows."""
     rows = json.loads((experiment.data / WEB).read_text())
     truth = json.loads((experiment.data / "shapes_web_truth.json").read_text())
     clean = {row["image"] for row in truth if row["truth"] == "clean"}
@@ -133,8 +133,8 @@ def counts(experiment: Experiment, seed: int) -> str:
     both = json.loads(experiment.texts(seed, "both").read_text())
     noise = [1 - sum(row["image"] in clean for row in texts) / len(texts) for texts in (rows, kept)]
     return (
-        f"{len(rows):,} web texts, {noise[0]:.0%} of them noise; {len(kept):,} kept, {noise[1]:.0%} noise; "
-        f"{len(both):,} kept of the web's and the captioner's together"
+        f"{len(rows):,} web texts, {noise[0]:.0%} of them noise. The filter alone kept {len(kept):,}, {noise[1]:.0%} "
+        f"of them noise. With the captioner, {len(both):,} web and synthetic texts were kept"
     )
 
 
@@ -144,10 +144,11 @@ def page(experiment: Experiment, seeds: Sequence[int]) -> str:
     lines = [
         "# CapFilt on the shapes world",
         "",
-        "BLIP's Table 1 (arXiv:2201.12086) in small: models pre-trained on noisy web texts and on what CapFilt makes",
-        f"of them, {experiment.pretrain_steps:,} steps of 16 by LM and as many by all three losses, measured on the",
-        f"test split without finetuning. Mean and sample standard deviation over {len(seeds)} seeds. Made by",
-        "`make capfilt-ablation`; what each model starts from is said in `experiments/capfilt_shapes.py`.",
+        "BLIP's Table 1 (arXiv:2201.12086) on a small scale. Models are pre-trained on noisy web texts and on the",
+        f"texts that CapFilt makes of them: {experiment.pretrain_steps:,} steps of 16 examples with LM, and as many",
+        "with all three losses. They are measured on the test split, without finetuning. The table shows the mean and",
+        f"the sample standard deviation over {len(seeds)} seeds. `make capfilt-ablation` makes this page, and",
+        "`experiments/capfilt_shapes.py` explains what each model starts from.",
         "",
         "| captioner | filter | " + " | ".join(names) + " |",
         "|---|---|" + "---|" * len(names),

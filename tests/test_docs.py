@@ -119,9 +119,10 @@ def resolve(words: list[str]) -> tuple[click.Command, dict[str, Any]]:
     context = click.Context(main, info_name="blipbench")
     command: click.Command = main
     while isinstance(command, click.Group):
+        _, words, _ = command.make_parser(context).parse_args(list(words))
         if not words:
             return command, {}
-        name, found, words = command.resolve_command(context, list(words))
+        name, found, words = command.resolve_command(context, words)
         assert found is not None
         command, context = found, click.Context(found, info_name=name, parent=context)
     parsed, left, _ = command.make_parser(context).parse_args(list(words))
