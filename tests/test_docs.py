@@ -20,6 +20,7 @@ from blipbench.cli.main import main
 from blipbench.config.task import DataSpec, SourceSpec, Task
 from blipbench.config.tasks import list_tasks, load_task
 from blipbench.evaluation.result import Result
+from blipbench.models.catalog import load_catalog
 from blipbench.protocols.captioning.stages import CAPTION_ROWS
 from blipbench.protocols.captioning.task import CaptioningSettings
 from blipbench.protocols.nlvr.stages import REASON_ROWS
@@ -270,6 +271,10 @@ def test_every_key_of_a_yaml_file_is_documented(page: str, heading: str, spec: t
 def test_every_reader_is_documented() -> None:
     readers = get_args(DataSpec.model_fields["reader"].annotation)
     assert set(first_column("docs/own-data.md", "Readers", "reader")) == set(readers)
+
+
+def test_every_official_checkpoint_is_documented() -> None:
+    assert set(first_column("docs/tasks.md", "Checkpoints", "file")) == {entry.file for entry in load_catalog()}
 
 
 def test_every_task_is_in_the_table_of_tasks() -> None:
