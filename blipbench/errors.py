@@ -21,6 +21,14 @@ class DataError(BlipbenchError):
     """A file of the data set is missing, malformed or hostile."""
 
 
+class DataProblems(DataError):
+    """Several problems of one kind: the message tells the first, `problems` holds all."""
+
+    def __init__(self, message: str, problems: list[str]) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
 class CheckpointError(BlipbenchError):
     """A checkpoint cannot be read, is damaged, or is not what the task needs."""
 

@@ -116,7 +116,7 @@ class FilterTexts:
 
     def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
         sources = [self.dataset.sources[unit.payload.image] for unit in units]
-        for batch in decode_units(units, sources, self.model.vision, self.workers):
+        for batch in decode_units(units, sources, self.model.vision, self.workers, self.dataset.upright):
             if isinstance(batch, Sample):
                 yield batch
                 continue

@@ -78,12 +78,11 @@ def prepare(task: str, data_dir: Path, tasks_dir: Path | None) -> None:
     Downloads the files that are freely available, and says where to get the rest.
     """
     from blipbench.config.tasks import load_task
-    from blipbench.data.prepare import DataSource, prepare as prepare_data
+    from blipbench.data.prepare import prepare as prepare_data
 
     spec = load_task(task, tasks_dir)
-    sources = [DataSource(**source.model_dump()) for source in spec.sources]
     with _Downloads() as progress:
-        report = prepare_data(spec.name, sources, data_dir, progress)
+        report = prepare_data(spec.name, spec.sources, data_dir, progress)
     click.echo("\n".join(report.lines))
     raise SystemExit(0 if report.ok else 1)
 
@@ -133,33 +132,11 @@ def verify(task: str, data_dir: Path, tasks_dir: Path | None, split: str | None,
     Checks that they are complete, well-formed and readable, and lists every problem.
     """
     from blipbench.config.tasks import load_task
-    from blipbench.data.dataset import RetrievalDataset
-    from blipbench.data.verify import verify_dataset, verify_retrieval
+    from blipbench.evaluation.verify import verify_task
     from blipbench.progress import CountedProgress
-    from blipbench.protocols.recipe import annotation_of
-    from blipbench.protocols.registry import PROTOCOLS
 
     spec = load_task(task, tasks_dir)
-    split = split or spec.data.split
-    if spec.data.reader != "karpathy":
-        dataset = PROTOCOLS[spec.protocol].recipe().read(spec, data_dir, split, None)
-        if not isinstance(dataset, RetrievalDataset):
-            click.echo(f"{spec.name} ({split}): the annotation is sound; its images are checked only by a run")
-            return
-        with CountedProgress("verify", "clips" if dataset.is_video else "images") as progress:
-            report = verify_dataset(dataset, deep=deep, workers=workers, progress=progress)
-        click.echo("\n".join(report.lines()))
-        raise SystemExit(0 if report.ok else 1)
     with CountedProgress("verify", "images") as progress:
-        report = verify_retrieval(
-            data_dir,
-            annotation_of(spec, split),
-            name=spec.name,
-            split=split,
-            max_words=spec.data.max_words,
-            deep=deep,
-            workers=workers,
-            progress=progress,
-        )
+        report = verify_task(spec, data_dir, split, deep=deep, workers=workers, progress=progress)
     click.echo("\n".join(report.lines()))
     raise SystemExit(0 if report.ok else 1)

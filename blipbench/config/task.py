@@ -29,18 +29,15 @@ class Columns(Spec):
 
 
 class DataSpec(Spec):
-    """What to read: the annotation file of each split, and how long a caption may be in words.
+    """What to read: the format, the annotation file of each split, and the longest text in words.
 
-    `columns` are those of the `table` reader (CSV, TSV, JSON lines), and of no other. `references` are for captioning:
-    files of captions in COCO's own format, used where they are there in place of the annotation's.
+    Each protocol states which readers it has.
     """
 
-    reader: Literal["karpathy", "table", "msrvtt", "nlvr", "vqa", "nocaps"]
+    reader: str
     annotations: dict[Split, str]
     split: Split = "test"
     max_words: PositiveInt
-    columns: Columns | None = None
-    references: dict[Split, str] = {}
 
     @model_validator(mode="after")
     def _split_has_a_file(self) -> "DataSpec":
@@ -48,18 +45,29 @@ class DataSpec(Spec):
             raise ValueError(f"split {self.split!r} has no file under annotations ({', '.join(self.annotations)})")
         return self
 
+
+class CaptionData(DataSpec):
+    """Images with captions. `columns` are those of the reader `table` (CSV, TSV, JSON lines)."""
+
+    columns: Columns | None = None
+
     @model_validator(mode="after")
-    def _table_names_its_columns(self) -> "DataSpec":
+    def _table_names_its_columns(self) -> "CaptionData":
         if self.reader == "table" and self.columns is None:
-            raise ValueError("reader 'table' needs columns, e.g. {image: file, caption: text}")
+            raise ValueError("reader 'table' requires columns, e.g. {image: file, caption: text}")
         if self.reader != "table" and self.columns is not None:
-            raise ValueError(f"columns are for reader 'table'; {self.reader!r} has fixed ones")
+            raise ValueError(f"only reader 'table' has columns; {self.reader!r} has fixed names")
         return self
 
 
 class SourceSpec(Spec):
-    """One file that a task needs. `auto` files are fetched by `blipbench data prepare`, the others only named;
-    without an `optional` one the task's own split still runs."""
+    """One file or folder that a task needs, and where it comes from.
+
+    `file` is its place relative to the data folder. It may also be under annotations/ or images/ there. A trailing
+    slash marks a folder of images, which is never downloaded: `url` is its archive, or the page that has it, and the
+    hashes are the archive's. `auto` files are small, free, and downloaded by `blipbench data prepare`. Without an
+    `optional` file, the task's own split still runs.
+    """
 
     file: str
     url: str | None = None

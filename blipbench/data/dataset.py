@@ -11,6 +11,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from blipbench.data.images import is_turned
+
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
@@ -23,13 +25,21 @@ class Clip:
 Source: TypeAlias = tuple[Path, ...] | Clip  # an image file (one path), a clip given as frames (several), or a video
 
 
+def count_turned(sources: Sequence[Source]) -> int:
+    """Images that must be turned to be upright, by their EXIF."""
+    return sum(is_turned(path) for source in sources if isinstance(source, tuple) for path in source)
+
+
 def num_frames(source: Source) -> int:
     """Images that decoding it gives."""
     return source.frames if isinstance(source, Clip) else len(source)
 
 
 class Dataset(Protocol):
-    """`limited_from` is the number of images in the whole annotation when --limit took fewer, else None."""
+    """`limited_from` is the number of images in the whole annotation if --limit took fewer, else None.
+
+    `upright` says that pictures are turned as their EXIF orientation says.
+    """
 
     @property
     def split(self) -> str: ...
@@ -39,6 +49,12 @@ class Dataset(Protocol):
 
     @property
     def annotation_sha256(self) -> str: ...
+
+    @property
+    def sources(self) -> Sequence[Source]: ...
+
+    @property
+    def upright(self) -> bool: ...
 
     @property
     def counts(self) -> dict[str, int]: ...
@@ -66,6 +82,7 @@ class RetrievalDataset:
     image_of_text: npt.NDArray[np.int32]  # [texts]
     total_images: int  # before --limit
     is_video: bool = False
+    upright: bool = False
 
     @property
     def frames(self) -> int:

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from blipbench.data.dataset import Clip, RetrievalDataset
-from blipbench.data.karpathy import file_size
+from blipbench.data.files import file_size, first_of
 from blipbench.data.records import path_inside
 from blipbench.data.table import Row, read_rows
 from blipbench.data.text import normalise_caption
 from blipbench.data.video import FRAMES
-from blipbench.errors import DataError, UsageError
+from blipbench.errors import DataError
 
 FOLDERS = ("", "videos", "videos/all", "TestVideo", "TrainValVideo")
 
@@ -33,12 +33,10 @@ def read_msrvtt(
         DataError: the annotation is unreadable or malformed, or videos are missing or empty.
         UsageError: `limit` is not positive.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: at least one clip is needed")
     rows, sha256 = read_rows(annotation)
     clip_names = _clip_names(rows)
-    captions = [row.text("caption") for row in rows][:limit]
-    kept = clip_names[:limit]
+    captions = first_of([row.text("caption") for row in rows], limit, "clip")
+    kept = clip_names[: len(captions)]
     return RetrievalDataset(
         name=name,
         split=split,

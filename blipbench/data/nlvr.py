@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blipbench.data.karpathy import find_files, read_annotation
+from blipbench.data.files import first_of, read_annotation, require_files
 from blipbench.data.records import image_path, json_kind, refuse_problems, require_fields, require_text
 from blipbench.data.text import normalise_caption
-from blipbench.errors import DataError, UsageError
 
 _EXPECTED = (
     'expected a list of {"sentence": "...", "label": "True" or "False", "images": ["left.png", "right.png"]} '
@@ -37,12 +36,13 @@ class NlvrDataset:
     annotation: Path
     annotation_sha256: str
     images: list[str]  # as written in the annotation
-    sources: list[Path]  # [images]
+    sources: list[tuple[Path, ...]]  # [images]
     pairs: list[tuple[int, int]]  # left and right, indices of images
     sentences: list[str]
     labels: list[bool]  # [sentences]
     pair_of_sentence: list[int]
     total_pairs: int  # before --limit
+    upright: bool = False
 
     @property
     def counts(self) -> dict[str, int]:
@@ -73,30 +73,23 @@ def read_nlvr(
         DataError: the annotation is unreadable or malformed, or images are missing or empty.
         UsageError: `limit` is not positive.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: at least one image pair is needed")
     records, sha256 = read_annotation(annotation, _EXPECTED)
     statements = _parse(records, annotation)
     all_pairs = {paths: number for number, paths in enumerate(dict.fromkeys(s.paths for s in statements))}
-    pairs = list(all_pairs)[:limit]
+    pairs = first_of(list(all_pairs), limit, "image pair")
     kept = [s for s in statements if all_pairs[s.paths] < len(pairs)]
 
     images = {path: name for s in kept for path, name in zip(s.paths, s.names, strict=True)}
     number = {path: place for place, path in enumerate(images)}
-    sources, missing = find_files(root, [(as_written, path) for path, as_written in images.items()])
-    if missing:
-        are = "is" if len(missing) == 1 else "are"
-        raise DataError(
-            f"{name}: {len(missing)} of {len(images)} images {are} missing under {root}, first: {missing[0]}; "
-            f"run `blipbench data prepare {name}`"
-        )
+    named = [(as_written, path) for path, as_written in images.items()]
+    files = require_files(root, named, name, f"run `blipbench data prepare {name}`")
     return NlvrDataset(
         name=name,
         split=split,
         annotation=annotation,
         annotation_sha256=sha256,
         images=list(images.values()),
-        sources=sources,
+        sources=[(file,) for file in files],
         pairs=[(number[left], number[right]) for left, right in pairs],
         sentences=[normalise_caption(s.sentence, max_words) for s in kept],
         labels=[s.label for s in kept],

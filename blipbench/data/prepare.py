@@ -12,30 +12,13 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from blipbench.config.task import SourceSpec
 from blipbench.data.records import path_inside
 from blipbench.download import fetch, hash_file
 from blipbench.errors import DataError, UsageError
 
 Progress = Callable[[str, int, int | None], None]  # (file, bytes so far, bytes in all or None)
 _State: TypeAlias = Literal["ok", "missing", "wrong"]
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSource:
-    """One file or folder that a task needs, and where it comes from.
-
-    `file` is its place relative to the data folder; it is also found under annotations/ or images/ there. A trailing
-    slash marks a folder of images, which is never fetched: `url` is the archive (or the page) that holds it, and the
-    hashes are the archive's. `auto` says that the file is small and free to download without a form.
-    """
-
-    file: str
-    url: str | None = None
-    md5: str | None = None
-    sha256: str | None = None
-    auto: bool = False
-    optional: bool = False
-    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +35,7 @@ class PrepareReport:
 
 
 def prepare(
-    task_name: str, sources: Sequence[DataSource], root: Path, progress: Progress | None = None
+    task_name: str, sources: Sequence[SourceSpec], root: Path, progress: Progress | None = None
 ) -> PrepareReport:
     """Bring `root` as near to what the task needs as can be done without the user.
 
@@ -88,7 +71,7 @@ def _find(place: Path, root: Path) -> Path | None:
     return next((candidate for candidate in places if os.path.exists(candidate)), None)
 
 
-def _settle_folder(source: DataSource, place: Path, found: Path | None, root: Path) -> tuple[_State, str]:
+def _settle_folder(source: SourceSpec, place: Path, found: Path | None, root: Path) -> tuple[_State, str]:
     if found is not None and found.is_dir() and any(found.iterdir()):
         return "ok", f"the folder is at {found}"
     archive = root / Path(urlsplit(source.url or "").path).name
@@ -100,7 +83,7 @@ def _settle_folder(source: DataSource, place: Path, found: Path | None, root: Pa
     return "missing", f"{_get(source)} and unpack it so that its images lie in {place}{_remarks(source)}"
 
 
-def _settle_file(source: DataSource, place: Path, found: Path | None, progress: Progress | None) -> tuple[_State, str]:
+def _settle_file(source: SourceSpec, place: Path, found: Path | None, progress: Progress | None) -> tuple[_State, str]:
     if found is None:
         if not source.auto or source.url is None:
             return "missing", f"{_get(source)} and put it at {place}{_remarks(source)}"
@@ -118,17 +101,17 @@ def _settle_file(source: DataSource, place: Path, found: Path | None, progress: 
     return _check_hash(source, found)
 
 
-def _get(source: DataSource) -> str:
+def _get(source: SourceSpec) -> str:
     return f"get {source.url}" if source.url else "get it from its publisher"
 
 
-def _remarks(source: DataSource) -> str:
+def _remarks(source: SourceSpec) -> str:
     hashes = [f"{kind} {value}" for kind, value in (("md5", source.md5), ("sha256", source.sha256)) if value]
     remarks = "; ".join(filter(None, [source.note, *hashes]))
     return f" ({remarks})" if remarks else ""
 
 
-def _check_hash(source: DataSource, found: Path) -> tuple[_State, str]:
+def _check_hash(source: SourceSpec, found: Path) -> tuple[_State, str]:
     for algorithm, published in (("sha256", source.sha256), ("md5", source.md5)):
         if published is None:
             continue

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from blipbench.errors import DataError
+from blipbench.errors import DataProblems
 
 
 def json_kind(value: Any) -> str:
@@ -58,6 +58,7 @@ def require_text(text: Any, called: str) -> None:
 
 
 def refuse_problems(problems: Sequence[str]) -> None:
-    """Raise DataError with the first of what is wrong with a file's records, and how many more there are."""
+    """Raise DataProblems if there is a problem with the records of a file."""
     if problems:
-        raise DataError(problems[0] + (f" (and {len(problems) - 1} more)" if problems[1:] else ""))
+        more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
+        raise DataProblems(problems[0] + more, list(problems))

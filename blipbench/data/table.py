@@ -1,8 +1,8 @@
 """Reads annotations that are a table with named columns: CSV, TSV, JSON lines, or a JSON list of objects.
 
-In go a file and the names of its columns, out come images with their captions; rows of one image are put together, in
-the order in which images first appear. The file's suffix says its format. Rows are named by their line in messages, in
-a JSON list by their number from 1.
+Takes a file and the names of its columns, and returns images with their captions. Rows of one image are combined, in
+the order in which images first appear. The suffix of the file says its format. A CSV file may separate its columns by
+commas, semicolons or tabs. Messages name a row by its line, and in a JSON list by its number, from 1.
 """
 
 import csv
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from blipbench.data.karpathy import CaptionedImage
+from blipbench.data.captioned import Captioned, CaptionedImage
 from blipbench.data.records import has_half_surrogate, json_kind, path_inside
 from blipbench.errors import DataError
 
@@ -38,11 +38,11 @@ class Row(NamedTuple):
         return value
 
 
-def read_table(annotation: Path, *, image: str, captions: Sequence[str]) -> tuple[list[CaptionedImage], str]:
-    """The images that the column `image` names, with the captions in the columns `captions`, and the file's sha256.
+def read_table(annotation: Path, *, image: str, captions: Sequence[str]) -> Captioned:
+    """The images that the column `image` names, with the captions in the columns `captions`.
 
-    A caption's cell holds a text or, in JSON, a list of texts. An empty cell is no caption; an image has at least one.
-    Raises DataError naming the file, the row and the column.
+    The cell of a caption holds a text or, in JSON, a list of texts. An empty cell is not a caption. Every image needs
+    at least one caption. Raises DataError naming the file, the row and the column.
     """
     rows, sha256 = read_rows(annotation)
     known = list(dict.fromkeys(column for row in rows for column in row.cells))
@@ -63,7 +63,7 @@ def read_table(annotation: Path, *, image: str, captions: Sequence[str]) -> tupl
     for item in by_path.values():
         if not item.captions:
             raise DataError(f"{annotation}: {item.image} has no caption in {', '.join(captions)}; it needs one")
-    return list(by_path.values()), sha256
+    return Captioned(list(by_path.values()), sha256, own=True)
 
 
 def read_rows(path: Path) -> tuple[list[Row], str]:
@@ -73,11 +73,13 @@ def read_rows(path: Path) -> tuple[list[Row], str]:
         raise DataError(f"{path}: a table ends in {_SUFFIXES}, not in {path.suffix or 'nothing'!r}")
     try:
         content = path.read_bytes()
-        text = content.decode("utf-8-sig")  # spreadsheets put a byte order mark first
+        # Spreadsheets begin a file with a byte order mark, and save "Unicode text" as UTF-16.
+        encoding = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "UTF-8"
+        text = content.decode("utf-16" if encoding == "UTF-16" else "utf-8-sig")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8 text; save the file as UTF-8") from error
+        raise DataError(f"{path}: byte {error.start} is not {encoding} text; save the file as UTF-8") from error
     rows = list(parse(path, text))
     if not rows:
         raise DataError(f"{path}: there are no rows in it")
@@ -93,9 +95,8 @@ def _captions(row: Row, columns: Sequence[str]) -> Iterator[str]:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[Row]:
-    lines = csv.reader(
-        io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
-    )
+    separator = "\t" if path.suffix.lower() == ".tsv" else _separator(path, text)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         header = next(lines, [])
         if len(set(header)) < len(header):
@@ -106,12 +107,23 @@ def _csv_rows(path: Path, text: str) -> Iterator[Row]:
             if cells and len(cells) != len(header):
                 raise DataError(
                     f"{where}: {len(cells)} cells, but the header names {len(header)} columns "
-                    f"({', '.join(header)}); a text with a comma in it goes in double quotes"
+                    f"({', '.join(header)}); a text that contains the separator must be in double quotes"
                 )
             if cells:  # else an empty line
                 yield Row(where, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise DataError(f"{path}: line {lines.line_num}: {error}") from error
+
+
+def _separator(path: Path, text: str) -> str:
+    """The one that parts the header: a comma, or in its absence a semicolon or a tab. Raises DataError if both do."""
+    header = text.split("\n", 1)[0]
+    if "," in header:
+        return ","
+    found = [separator for separator in (";", "\t") if separator in header]
+    if len(found) > 1:
+        raise DataError(f"{path}: line 1: both semicolons and tabs separate its columns; save the file with commas")
+    return found[0] if found else ","
 
 
 def _json_lines(path: Path, text: str) -> Iterator[Row]:
@@ -124,7 +136,7 @@ def _json_lines(path: Path, text: str) -> Iterator[Row]:
 def _json_list(path: Path, text: str) -> Iterator[Row]:
     records = _parse_json(str(path), text)
     if not isinstance(records, list):
-        raise DataError(f"{path} holds {json_kind(records)}, not a list of objects, one a row")
+        raise DataError(f"{path} holds {json_kind(records)}, not a list of objects, one for each row")
     for number, record in enumerate(records, start=1):
         yield _object(f"{path}: row {number}", record)
 
@@ -132,7 +144,7 @@ def _json_list(path: Path, text: str) -> Iterator[Row]:
 def _parse_json(where: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:  # also an integer of thousands of digits, and nesting without end
+    except (ValueError, RecursionError) as error:  # also an integer of thousands of digits, and endless nesting
         raise DataError(f"{where}: not JSON: {error}") from error
 
 

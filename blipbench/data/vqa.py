@@ -11,33 +11,27 @@ as typed: the metric has its own normalisation. Records are counted from 1 in me
 """
 
 import dataclasses
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from blipbench.data.karpathy import (
+from blipbench.data.files import (
     annotation_places,
     file_size,
     find_annotation,
-    find_files,
+    first_of,
+    joint_sha256,
     read_annotation,
     read_json,
+    require_files,
 )
 from blipbench.data.records import has_half_surrogate, image_path, json_kind, refuse_problems
 from blipbench.data.text import normalise_question
-from blipbench.errors import DataError, UsageError
-
-GROUND_TRUTH = {
-    "train": "v2_mscoco_train2014_annotations.json",
-    "val": "v2_mscoco_val2014_annotations.json",
-    "test": "v2_mscoco_test2015_annotations.json",  # VQAv2's own is not public; generated data have one
-}
-PUBLIC = ("train", "val")
-ANSWER_LIST = "answer_list.json"
+from blipbench.data.vqa_files import ANSWER_LIST, GROUND_TRUTH, PUBLIC
+from blipbench.errors import DataError
 
 _QUESTIONS = (
     'expected a list of {"question_id": 1, "question": "...", "image": "a.jpg"}, or VQAv2\'s own '
@@ -69,6 +63,7 @@ class VqaDataset:
     answer_types: list[str] | None  # [questions]
     answer_list: list[str]
     total_images: int  # before --limit
+    upright: bool = False
 
     @property
     def counts(self) -> dict[str, int]:
@@ -103,19 +98,20 @@ def read_vqa(
     max_words: int = 50,
     limit: int | None = None,
     answer_list: str | None = ANSWER_LIST,
+    ground_truth: Mapping[str, str] = GROUND_TRUTH,  # type: ignore[assignment]
+    public: Collection[str] = PUBLIC,
 ) -> VqaDataset:
     """The questions of `annotation`, with images looked up in `root` and `root`/images.
 
-    `name` is the task's, for messages; `limit` keeps the first images with all their questions. `answer_list` is a file
-    in `root` or its annotations/; None reads none, for a model that generates its answers.
+    `name` is the task's, for messages. `limit` keeps the first images with all their questions. `answer_list` is a file
+    in `root` or `root`/annotations; None is for a model that generates its answers. `ground_truth` names the official
+    file of people's answers of each split, and the splits in `public` require answers.
 
     Raises:
         DataError: a file is missing, unreadable or malformed, train or val has no ground truth, or images
             are missing or empty.
         UsageError: `limit` is not positive.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: at least one image is needed")
     questions, sha256 = _read_questions(annotation)
     hashes = [sha256]
     choices: list[str] = []
@@ -125,23 +121,19 @@ def read_vqa(
 
     place = {path: number for number, path in enumerate(dict.fromkeys(q.path for q in questions))}
     images = {q.path: q.image for q in reversed(questions)}
-    paths = list(place)[:limit]
-    sources, missing = find_files(root, [(images[path], path) for path in paths])
-    if missing:
-        are = "is" if len(missing) == 1 else "are"
-        raise DataError(
-            f"{name}: {len(missing)} of {len(paths)} images {are} missing under {root}, first: {missing[0]}; "
-            f"run `blipbench data prepare {name}`"
-        )
+    paths = first_of(list(place), limit)
+    named = [(images[path], path) for path in paths]
+    files = require_files(root, named, name, f"run `blipbench data prepare {name}`")
     kept = [q for q in questions if place[q.path] < len(paths)]
-    answers, answer_types, truth_hashes = _people_answers(root, annotation, kept, split, name)
+    official = ground_truth.get(split)
+    answers, answer_types, truth_hashes = _people_answers(root, annotation, kept, official, split in public, name)
     return VqaDataset(
         name=name,
         split=split,
         annotation=annotation,
-        annotation_sha256=_joint_sha256(hashes + truth_hashes),
+        annotation_sha256=joint_sha256(hashes + truth_hashes),
         names=[images[path] for path in paths],
-        sources=[(source,) for source in sources],
+        sources=[(file,) for file in files],
         questions=[normalise_question(q.question, max_words) for q in kept],
         question_ids=[q.question_id for q in kept],
         image_of_question=np.array([place[q.path] for q in kept], dtype=np.int32),
@@ -228,10 +220,9 @@ def _check_question(record: Any, subset: str | None) -> _Question:
 
 
 def _people_answers(
-    root: Path, annotation: Path, questions: Sequence[_Question], split: str, task: str
+    root: Path, annotation: Path, questions: Sequence[_Question], official: str | None, required: bool, task: str
 ) -> tuple[list[list[str]] | None, list[str] | None, list[str]]:
-    """Answers, their types, and the sha256 of the file that they were read from, if it is not the annotation."""
-    official = GROUND_TRUTH.get(split)
+    """Answers, their types, and the sha256 of the file `official`, if they are read from there."""
     places = list(annotation_places(root, official, task)) if official else []
     found = next((place for place in places if file_size(place) is not None), None)
     if found is not None:
@@ -252,17 +243,12 @@ def _people_answers(
             f"{annotation}: question {lacking} has no 'answer', but others have; "
             "give every question its answers, or none"
         )
-    if not answers and split in PUBLIC:
+    if not answers and required:
         raise DataError(
             f"{annotation} has no answers to its questions, nor is there {' or '.join(map(str, places))}; "
             f"run `blipbench data prepare {task}`"
         )
     return answers or None, None, []
-
-
-def _joint_sha256(hashes: Sequence[str]) -> str:
-    """Of the one file alone, its own; of several, that of their hashes with spaces between."""
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
 def _integer(record: Any, field: str, expected: str) -> int:

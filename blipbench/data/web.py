@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from blipbench.data.captioned import CaptionedImage
 from blipbench.data.captions import CaptionDataset
-from blipbench.data.karpathy import CaptionedImage, find_images, read_annotation
+from blipbench.data.files import first_of, read_annotation, require_files
 from blipbench.data.records import image_path, json_kind, refuse_problems, require_fields, require_text
-from blipbench.errors import DataError, UsageError
+from blipbench.errors import UsageError
 
 WEB_WORDS = 30
 
@@ -28,21 +29,18 @@ def read_web(annotation: Path, images: Path | None, *, name: str, limit: int | N
     `limit` keeps the first images. Raises DataError where the file is unreadable or malformed or images are missing,
     UsageError where the folder is none or `limit` is not positive.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: at least one image is needed")
     if images is not None and not images.is_dir():
         raise UsageError(f"--images {images} is not a folder; give the one that the image names of {annotation} are in")
     records, sha256 = read_annotation(annotation, _EXPECTED)
     captioned = _parse(records, annotation)
-    kept = captioned[:limit]
+    kept = first_of(captioned, limit)
     root = annotation.parent if images is None else images
-    sources, missing = find_images(root, kept)
-    if missing:
-        are = "is" if len(missing) == 1 else "are"
-        raise DataError(
-            f"{annotation}: {len(missing)} of {len(kept)} images {are} missing under {root}, first: {missing[0]}; "
-            "say with --images where they are, or take them out of the file"
-        )
+    files = require_files(
+        root,
+        [(item.image, item.path) for item in kept],
+        str(annotation),
+        "say with --images where they are, or remove them from the file",
+    )
     return CaptionDataset(
         name=name,
         split="train",
@@ -50,7 +48,7 @@ def read_web(annotation: Path, images: Path | None, *, name: str, limit: int | N
         annotation_sha256=sha256,
         image_ids=list(range(len(kept))),
         names=[item.image for item in kept],
-        sources=[(source,) for source in sources],
+        sources=[(file,) for file in files],
         references=[item.captions for item in kept],
         domains=[None] * len(kept),
         total_images=len(captioned),

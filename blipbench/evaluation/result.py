@@ -57,10 +57,17 @@ class ModelRecord(_Record):
 
 
 class DataRecord(_Record):
+    """`unknown_tokens` is the share of the texts' tokens that the vocabulary lacks ([UNK]). `turned_images` must be
+    turned to be upright, by their EXIF orientation. Tasks on a user's own tables do so (`upright`). The official tasks
+    use them as they are stored, as the reference does."""
+
     annotation: str
     annotation_sha256: str
     counts: dict[str, int]  # what there is of what: images, texts, questions, ...
     limited_from: int | None  # images in the annotation when --limit took fewer
+    unknown_tokens: float = 0.0
+    turned_images: int = 0
+    upright: bool = False
 
 
 class UnitCounts(_Record):

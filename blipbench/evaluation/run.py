@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from blipbench.config.models import list_model_configs
 from blipbench.config.task import Task
-from blipbench.data.dataset import Dataset
+from blipbench.data.dataset import Dataset, count_turned
 from blipbench.device import DEVIATION_BOUNDS, Runtime, make_runtime
 from blipbench.errors import BlipbenchError, DataError, UsageError
 from blipbench.evaluation.journal import RunFolder, read_part
@@ -110,7 +110,8 @@ def run_task(task: Task, options: RunOptions, ranks: Ranks, progress: Progress) 
     evaluation = evaluate(protocol, folder, ranks, progress, seed=options.seed, stop_on_error=options.stop_on_error)
     if not ranks.is_main:
         return None
-    result = _result(task, split, checkpoint, dataset, runtime, ranks, evaluation, peak, options.seed, started)
+    unknown = protocol.unknown_tokens
+    result = _result(task, split, checkpoint, dataset, unknown, runtime, ranks, evaluation, peak, options.seed, started)
     _write(folder.path, result, evaluation.metrics)
     return result
 
@@ -184,6 +185,7 @@ def _result(
     split: str,
     checkpoint: AnyCheckpoint,
     dataset: Dataset,
+    unknown_tokens: float,
     runtime: Runtime,
     ranks: Ranks,
     evaluation: Evaluation,
@@ -212,6 +214,9 @@ def _result(
             annotation_sha256=dataset.annotation_sha256,
             counts=dataset.counts,
             limited_from=dataset.limited_from,
+            unknown_tokens=unknown_tokens,
+            turned_images=count_turned(dataset.sources),
+            upright=dataset.upright,
         ),
         units=UnitCounts(expected=evaluation.expected_units, done=evaluation.expected_units - failed, failed=failed),
         failures=evaluation.failures,

@@ -46,6 +46,9 @@ class BlipRunner:
         """Token ids of each text, [CLS] first, [SEP] last, no padding."""
         return self.tokenizer.encode(texts, max_tokens)
 
+    def unknown_share(self, input_ids: list[list[int]]) -> float:
+        return self.tokenizer.unknown_share(input_ids)
+
     def bank(self, input_ids: list[list[int]]) -> TextBank:
         return TextBank(input_ids, self.runtime.device)
 

@@ -31,6 +31,10 @@ class DualEncoder(Protocol):
 
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]: ...
 
+    def unknown_share(self, input_ids: list[list[int]]) -> float:
+        """The share of the tokens that the vocabulary lacks."""
+        ...
+
     def bank(self, input_ids: list[list[int]]) -> TextBank: ...
 
     def embed_images(self, pixels: Tensor) -> tuple[npt.NDArray[np.float32], Tensor]:

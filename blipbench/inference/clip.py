@@ -66,6 +66,10 @@ class ClipRunner:
             for text in texts
         ]
 
+    def unknown_share(self, input_ids: list[list[int]]) -> float:
+        """CLIP and SigLIP spell unknown words by their bytes."""
+        return 0.0
+
     def bank(self, input_ids: list[list[int]]) -> TextBank:
         return TextBank(input_ids, self.runtime.device)
 

@@ -45,6 +45,7 @@ class Tokenizer:
     backend: tokenizers.Tokenizer
     vocab_size: int
     pad_id: int
+    unk_id: int
     cls_id: int
     sep_id: int
     dec_id: int
@@ -60,6 +61,11 @@ class Tokenizer:
         # One by one: the batch form starts a thread pool, and a process that has one must not fork data workers.
         words = (self.backend.encode(text, add_special_tokens=False).ids for text in texts)
         return [[self.cls_id, *ids[: max_length - 2], self.sep_id] for ids in words]
+
+    def unknown_share(self, input_ids: Sequence[Sequence[int]]) -> float:
+        """The share of [UNK] among the tokens, [CLS] and [SEP] not counted; 0 if there are none."""
+        total = sum(max(0, len(ids) - 2) for ids in input_ids)
+        return sum(ids.count(self.unk_id) for ids in input_ids) / total if total else 0.0
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text of `ids`, word pieces joined and the spaces around punctuation and contractions cleaned up."""
@@ -94,7 +100,8 @@ def load_tokenizer(vocab: Path | None = None) -> Tokenizer:
         raise CheckpointError(
             f"{path}: the tokenizer built from it does not find {known!r}; is it a WordPiece vocab.txt?"
         )
-    return Tokenizer(backend, len(ids), ids["[PAD]"], ids["[CLS]"], ids["[SEP]"], ids["[DEC]"], ids["[ENC]"])
+    special = (ids[token] for token in (*_BERT_SPECIAL[:4], *_BLIP_SPECIAL))
+    return Tokenizer(backend, len(ids), *special)
 
 
 def _read_vocabulary(path: Path) -> dict[str, int]:

@@ -80,8 +80,12 @@ class Stage(TypingProtocol):
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A protocol bound to a model and a data set. `score` and `self_check` take the samples and a seed."""
+    """A protocol bound to a model and a data set. `score` and `self_check` take the samples and a seed.
+
+    `unknown_tokens` is the share of the texts' tokens that the model's vocabulary lacks.
+    """
 
     stages: Sequence[Stage]
     score: Callable[[Samples, int], Metrics]
     self_check: Callable[[Samples, int], SelfCheck]
+    unknown_tokens: float = 0.0

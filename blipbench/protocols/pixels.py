@@ -24,22 +24,22 @@ class Decoded:
 
 
 def decode_units(
-    units: Sequence[Unit], sources: Sequence[Source], vision: Vision, workers: int
+    units: Sequence[Unit], sources: Sequence[Source], vision: Vision, workers: int, upright: bool
 ) -> Iterator[Decoded | Sample]:
     """The units in order, batch by batch; `sources[i]` is the image of `units[i]`. Errors as `load_pixels`."""
-    for batch in load_pixels(sources, vision, workers):
+    for batch in load_pixels(sources, vision, workers, upright):
         yield from (Sample(units[at].id, error=reason) for at, reason in batch.failures)
         if batch.indices:
             yield Decoded([units[at] for at in batch.indices], batch.pixels)
 
 
-def decode_again(sources: Sequence[Source], vision: Vision) -> Iterator[Tensor]:
+def decode_again(sources: Sequence[Source], vision: Vision, upright: bool) -> Iterator[Tensor]:
     """The pixels of each source in turn, uint8 [1, ...], for a self-check.
 
     Raises DataError if a source cannot be read, although the run has read it.
     """
     for source in sources:
-        (batch,) = load_pixels([source], vision, workers=0)
+        (batch,) = load_pixels([source], vision, 0, upright)
         if batch.failures:
             raise DataError(f"self-check: {batch.failures[0][1]}; the run could read it, so the data has changed since")
         yield batch.pixels

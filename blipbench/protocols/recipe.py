@@ -23,7 +23,8 @@ class Recipe:
 
     `read(task, root, split, limit)` returns the data set. `load(task, checkpoint, runtime)` returns the model, ready to
     run. `build(task, model, dataset, workers)` binds the protocol to both. `score(samples, seed)` computes the metrics.
-    `stages` are the names of the stages with the schema of their samples.
+    `stages` are the names of the stages with the schema of their samples. `texts(dataset)` are the texts that a model
+    reads.
 
     `needs(task)` returns the capabilities that the task requires of a model, each with advice for a user whose model
     does not support it ("" if there is none). By default, a task requires a capability of each stage's name.
@@ -34,6 +35,7 @@ class Recipe:
     build: Callable[[Any, Any, Any, int], Protocol]
     score: Callable[[Samples, int], Metrics]
     stages: Mapping[str, pa.Schema]
+    texts: Callable[[Any], list[str]]
     needs: Callable[[Any], Mapping[str, str]] | None = None
 
     def needed(self, task: Any) -> Mapping[str, str]:

@@ -18,10 +18,11 @@ from rich.text import Text
 from blipbench.config.task import Task
 from blipbench.config.tasks import load_task
 from blipbench.errors import UsageError
-from blipbench.evaluation.result import MetricValue, Result, StageRecord
+from blipbench.evaluation.result import DataRecord, MetricValue, Result, StageRecord
 from blipbench.reporting.published import PublishedRow, published_row
 
 _SHOWN_FAILURES = 10
+MANY_UNKNOWN = 0.05  # a larger share of unknown tokens is worth a warning
 _STATUS_STYLE = {"complete": "green", "incomplete": "yellow", "suspect": "bold red"}
 
 
@@ -58,6 +59,8 @@ def render_result(result: Result, task: Task | None, published: PublishedRow | N
         _say(console, f"note: {note}", "yellow")
     for caveat in (*(task.caveats if task else ()), *(published.caveats if published else ())):
         _say(console, f"note: {caveat}", "dim")
+    for note in _data_notes(result.data):
+        _say(console, note, "yellow")
     console.print(_timing_table(result))
     _say(console, _footprint(result), "dim")
     _say(console, _self_check(result), "bold red" if result.self_check.suspect else "")
@@ -117,6 +120,19 @@ def _caption(result: Result) -> Iterator[str]:
     environment = result.environment
     processes = f", {environment.world_size} processes" if environment.world_size > 1 else ""
     yield f"{environment.precision} on {environment.device}, {environment.threads} threads{processes}"
+
+
+def _data_notes(data: DataRecord) -> Iterator[str]:
+    if data.unknown_tokens > MANY_UNKNOWN:
+        yield (
+            f"warning: {data.unknown_tokens:.0%} of the texts' tokens are not in the model's vocabulary ([UNK]); "
+            "the model cannot tell such texts apart"
+        )
+    if data.turned_images and not data.upright:
+        yield (
+            f"note: {data.turned_images:,} images have an EXIF orientation; they are used as they are stored, "
+            "as in the reference"
+        )
 
 
 def _timing_table(result: Result) -> Table:

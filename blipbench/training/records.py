@@ -11,17 +11,15 @@ counted from 1 in messages.
 """
 
 import dataclasses
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from blipbench.data.karpathy import find_annotation, find_files, read_annotation
+from blipbench.data.files import find_annotation, joint_sha256, read_annotation, require_files
 from blipbench.data.nlvr import read_nlvr
 from blipbench.data.records import has_half_surrogate, image_path, json_kind, refuse_problems, require_fields
 from blipbench.data.text import normalise_caption, normalise_question
-from blipbench.errors import DataError
 from blipbench.training.spec import TrainSpec
 
 GENOME_WEIGHT = 0.2  # of a Visual Genome question's only answer, in the reference's VQA data set
@@ -119,13 +117,9 @@ def _read_records(spec: TrainSpec, root: Path, files: Sequence[Path], make: _Mak
             except ValueError as error:
                 problems.append(f"{file}: record {number}: {error}")
         refuse_problems(problems)
-    paths, missing = find_files(root, [(name, path) for name, path in zip(names, place, strict=True)])
-    if missing:
-        are = "is" if len(missing) == 1 else "are"
-        raise DataError(
-            f"{spec.name}: {len(missing)} of {len(names)} images {are} missing under {root}, first: {missing[0]}"
-        )
-    return TrainingSet(names, paths, examples, _joint_sha256(hashes))
+    named = list(zip(names, place, strict=True))
+    paths = require_files(root, named, spec.name, "check --data and the names in the annotation")
+    return TrainingSet(names, paths, examples, joint_sha256(hashes))
 
 
 def _read_statements(spec: TrainSpec, root: Path, files: Sequence[Path]) -> TrainingSet:
@@ -137,12 +131,12 @@ def _read_statements(spec: TrainSpec, root: Path, files: Sequence[Path]) -> Trai
         read = read_nlvr(root, file, name=spec.name, split="train", max_words=spec.data.max_words)
         first = len(names)
         names += read.images
-        paths += read.sources
+        paths += [file for (file,) in read.sources]
         hashes.append(read.annotation_sha256)
         for sentence, label, pair in zip(read.sentences, read.labels, read.pair_of_sentence, strict=True):
             left, right = read.pairs[pair]
             examples.append(NlvrExample(first + left, first + right, sentence, label))
-    return TrainingSet(names, paths, examples, _joint_sha256(hashes))
+    return TrainingSet(names, paths, examples, joint_sha256(hashes))
 
 
 def _caption_examples(spec: TrainSpec, image: int, record: dict[str, Any]) -> list[Example]:
@@ -178,7 +172,3 @@ _EXPECTED: dict[_Maker, str] = {
     _caption_examples: 'expected a list of {"image": "a.jpg", "caption": "..."}',
     _vqa_examples: 'expected a list of {"image": "a.jpg", "question": "...", "answer": ["...", ...]}',
 }
-
-
-def _joint_sha256(hashes: Sequence[str]) -> str:
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()

@@ -63,15 +63,15 @@ def test_a_resume_with_another_column_of_the_same_table_is_refused(mine: Path, t
 @pytest.mark.parametrize(
     "old, new, message",
     [
-        ("  columns: {image: file, caption: text}\n", "", "reader 'table' needs columns"),
-        ("reader: table", "reader: karpathy", "columns are for reader 'table'"),
+        ("  columns: {image: file, caption: text}\n", "", "reader 'table' requires columns"),
+        ("reader: table", "reader: karpathy", "only reader 'table' has columns"),
         ("caption: text", "captions: text", "unknown key 'captions' under data.columns; did you mean 'caption'?"),
         ("reader: table", "reader: csv", "data.reader"),
-        ("reader: table\n", "reader: nlvr\n", "columns are for reader 'table'"),
+        ("reader: table\n", "reader: msrvtt\n", "only reader 'table' has columns"),
         (
             "reader: table\n  annotations: {test: captions.csv}\n  columns: {image: file, caption: text}\n",
             "reader: nlvr\n  annotations: {test: captions.csv}\n",
-            "retrieval reads karpathy, table and msrvtt, not 'nlvr'",
+            "data.reader: input should be 'karpathy', 'karpathy_splits', 'coco_captions', 'table' or 'msrvtt'",
         ),
     ],
 )

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from goldens import Golden
 
-from blipbench.data.captions import CaptionDataset, number_images, read_captions, read_nocaps
-from blipbench.data.karpathy import CaptionedImage
+from blipbench.data.captioned import CaptionedImage
+from blipbench.data.captions import CaptionDataset, number_images, read_captions
 from blipbench.errors import DataError, UsageError
 
 COCO = [
@@ -51,7 +51,7 @@ def coco(folder: Path, records: Any = COCO, references: Path | None = None, limi
 def nocaps(folder: Path, records: Any = NOCAPS, official: Any = None) -> CaptionDataset:
     annotation = write(folder, "val.json", records)
     references = write(folder, "official.json", official) if official is not None else None
-    return read_nocaps(folder, annotation, references, name="nocaps", split="val")
+    return read_captions(folder, annotation, references, name="nocaps", split="val", reader="nocaps")
 
 
 def refusal(folder: Path, records: Any = NOCAPS, official: Any = None) -> str:
@@ -65,7 +65,9 @@ def test_the_golden_files_are_read(golden: Golden) -> None:
     dataset = read_captions(golden.data, annotation, None, name="caption_coco", split="test")
     assert dataset.counts == {"images": 12, "references": 60}
     assert dataset.image_ids == list(range(12))
-    dataset = read_nocaps(golden.data, golden.data / "nocaps_val.json", None, name="nocaps", split="val")
+    dataset = read_captions(
+        golden.data, golden.data / "nocaps_val.json", None, name="nocaps", split="val", reader="nocaps"
+    )
     assert dataset.counts == {"images": 12, "references": 0}
     assert dataset.image_ids[:3] == [1000, 1007, 1014]
 
@@ -82,7 +84,7 @@ def test_an_images_id_is_in_its_name_and_its_captions_stay_as_typed(tmp_path: Pa
 @pytest.mark.parametrize("names", [["a.jpg", "b_2.jpg"], ["x/7.jpg", "y/7.jpg"]])
 def test_images_whose_names_give_no_ids_are_numbered(names: list[str]) -> None:
     images = number_images([CaptionedImage(name, name, ["A dog."]) for name in names])
-    assert [image.image_id for image in images] == [0, 1]
+    assert list(images) == [0, 1]
 
 
 def test_limit_keeps_the_first_images_with_their_ids(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from blipbench.data.dataset import RetrievalDataset
-from blipbench.data.karpathy import find_annotation, read_annotation, read_retrieval
+from blipbench.data.files import find_annotation, read_annotation
+from blipbench.data.retrieval import read_retrieval
 from blipbench.errors import DataError, UsageError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -162,7 +163,7 @@ class TestBadAnnotations:
     def test_bytes_that_are_not_text_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "t.json").write_bytes(b'["\xff\xfe"]')
         with pytest.raises(DataError, match=r"t\.json is not JSON: byte 2 is not utf-8 text"):
-            read_annotation(tmp_path / "t.json")
+            read_annotation(tmp_path / "t.json", "expected a list")
 
     @pytest.mark.parametrize(
         ("record", "message"),
@@ -227,6 +228,6 @@ def test_the_annotation_is_identified_by_the_sha256_of_its_bytes(tmp_path: Path)
     first, second = tmp_path / "a.json", tmp_path / "b.json"
     first.write_text("[1]")
     shutil.copy(first, second)
-    assert read_annotation(first) == read_annotation(second)
+    assert read_annotation(first, "") == read_annotation(second, "")
     second.write_text("[1] ")
-    assert read_annotation(first)[1] != read_annotation(second)[1]
+    assert read_annotation(first, "")[1] != read_annotation(second, "")[1]

@@ -60,7 +60,7 @@ def test_both_images_may_be_the_same(read: Read) -> None:
 
 def test_images_are_also_looked_for_under_images(read: Read, tmp_path: Path) -> None:
     data = read(record(images=("a.png", "dev/d.png")))
-    assert data.sources == [tmp_path / "a.png", tmp_path / "images" / "dev" / "d.png"]
+    assert data.sources == [(tmp_path / "a.png",), (tmp_path / "images" / "dev" / "d.png",)]
 
 
 def test_limit_keeps_the_first_pairs_with_all_their_sentences(read: Read) -> None:

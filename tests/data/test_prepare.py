@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from blipbench.data.prepare import DataSource, prepare
+from blipbench.config.task import SourceSpec
+from blipbench.data.prepare import prepare
 from blipbench.errors import UsageError
 
 CONTENT = b'[{"image": "a.jpg", "caption": ["x"]}]'
@@ -47,7 +48,7 @@ def address(server: http.server.HTTPServer, file: str = "t.json") -> str:
 
 def test_a_free_file_is_fetched_and_its_hash_checked(tmp_path: Path, server: http.server.HTTPServer) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    source = DataSource("t.json", address(server), md5=MD5, auto=True)
+    source = SourceSpec(file="t.json", url=address(server), md5=MD5, auto=True)
     report = prepare("mine", [source], tmp_path / "new", lambda *step: seen.append(step))
     assert report.ok
     assert (tmp_path / "new" / "t.json").read_bytes() == CONTENT
@@ -58,13 +59,13 @@ def test_a_free_file_is_fetched_and_its_hash_checked(tmp_path: Path, server: htt
 def test_a_file_that_is_there_is_not_fetched_again(tmp_path: Path, server: http.server.HTTPServer) -> None:
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "t.json").write_bytes(CONTENT)
-    assert prepare("mine", [DataSource("t.json", address(server), sha256=SHA256, auto=True)], tmp_path).ok
+    assert prepare("mine", [SourceSpec(file="t.json", url=address(server), sha256=SHA256, auto=True)], tmp_path).ok
     assert server.asked == []  # type: ignore[attr-defined]
 
 
 def test_a_wrong_hash_is_named_and_the_file_kept(tmp_path: Path, server: http.server.HTTPServer) -> None:
     (tmp_path / "t.json").write_text("mine")
-    report = prepare("mine", [DataSource("t.json", address(server), md5=MD5, auto=True)], tmp_path)
+    report = prepare("mine", [SourceSpec(file="t.json", url=address(server), md5=MD5, auto=True)], tmp_path)
     assert not report.ok
     assert report.wrong == ["t.json"]
     assert MD5 in report.lines[1]
@@ -74,8 +75,8 @@ def test_a_wrong_hash_is_named_and_the_file_kept(tmp_path: Path, server: http.se
 
 
 def test_a_refused_file_is_listed_with_its_address_and_place(tmp_path: Path, server: http.server.HTTPServer) -> None:
-    refused = DataSource("secret.json", address(server, "secret.json"), auto=True)
-    report = prepare("mine", [refused, DataSource("t.json", address(server), auto=True)], tmp_path)
+    refused = SourceSpec(file="secret.json", url=address(server, "secret.json"), auto=True)
+    report = prepare("mine", [refused, SourceSpec(file="t.json", url=address(server), auto=True)], tmp_path)
     assert report.missing == ["secret.json"]
     assert (tmp_path / "t.json").exists()
     assert refused.url is not None
@@ -85,7 +86,7 @@ def test_a_refused_file_is_listed_with_its_address_and_place(tmp_path: Path, ser
 
 
 def test_what_is_not_free_is_described_and_never_fetched(tmp_path: Path, server: http.server.HTTPServer) -> None:
-    folder = DataSource("val2014/", address(server, "val2014.zip"), md5="a3d7", note="6.2 GB")
+    folder = SourceSpec(file="val2014/", url=address(server, "val2014.zip"), md5="a3d7", note="6.2 GB")
     report = prepare("mine", [folder], tmp_path)
     assert report.missing == ["val2014/"]
     assert report.lines[1] == (
@@ -97,23 +98,24 @@ def test_what_is_not_free_is_described_and_never_fetched(tmp_path: Path, server:
 
 def test_an_unpacked_folder_is_found_under_images_too(tmp_path: Path) -> None:
     (tmp_path / "images" / "val2014").mkdir(parents=True)
-    assert not prepare("mine", [DataSource("val2014/")], tmp_path).ok  # empty
+    assert not prepare("mine", [SourceSpec(file="val2014/")], tmp_path).ok  # empty
     (tmp_path / "images" / "val2014" / "a.jpg").touch()
-    assert prepare("mine", [DataSource("val2014/")], tmp_path).ok
+    assert prepare("mine", [SourceSpec(file="val2014/")], tmp_path).ok
 
 
 def test_an_archive_that_is_there_is_checked_and_waits_to_be_unpacked(tmp_path: Path) -> None:
     (tmp_path / "val2014.zip").write_bytes(CONTENT)
-    (sound,) = prepare("mine", [DataSource("val2014/", "http://host/val2014.zip", md5=MD5)], tmp_path).lines[1:]
+    source = SourceSpec(file="val2014/", url="http://host/val2014.zip", md5=MD5)
+    (sound,) = prepare("mine", [source], tmp_path).lines[1:]
     assert sound == (
         f"missing   val2014/: {tmp_path / 'val2014.zip'} has the published md5; "
         f"unpack it so that its images lie in {tmp_path / 'val2014'}"
     )
-    assert prepare("mine", [DataSource("val2014/", "http://host/val2014.zip", md5="0" * 32)], tmp_path).wrong
+    assert prepare("mine", [SourceSpec(file="val2014/", url="http://host/val2014.zip", md5="0" * 32)], tmp_path).wrong
 
 
 def test_where_no_hash_is_published_the_first_one_seen_is_kept_and_a_change_noticed(tmp_path: Path) -> None:
-    source = DataSource("t.json")
+    source = SourceSpec(file="t.json")
     (tmp_path / "t.json").write_bytes(CONTENT)
     assert SHA256 in prepare("mine", [source], tmp_path).lines[1]
     assert (tmp_path / "t.json.sha256").read_text() == f"{SHA256}  t.json\n"
@@ -127,17 +129,17 @@ def test_where_no_hash_is_published_the_first_one_seen_is_kept_and_a_change_noti
 
 def test_an_empty_file_is_not_taken_for_the_data(tmp_path: Path) -> None:
     (tmp_path / "t.json").touch()
-    report = prepare("mine", [DataSource("t.json")], tmp_path)
+    report = prepare("mine", [SourceSpec(file="t.json")], tmp_path)
     assert report.wrong == ["t.json"]
     assert "is an empty file" in report.lines[1]
 
 
 def test_a_source_outside_the_data_folder_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"mine: sources: file '\.\./x' leaves the data folder"):
-        prepare("mine", [DataSource("../x")], tmp_path)
+        prepare("mine", [SourceSpec(file="../x")], tmp_path)
 
 
 def test_an_optional_file_that_is_missing_is_told_but_does_not_fail(tmp_path: Path) -> None:
-    report = prepare("task", [DataSource("train2014/", optional=True, note="for training")], tmp_path)
+    report = prepare("task", [SourceSpec(file="train2014/", optional=True, note="for training")], tmp_path)
     assert report.ok
     assert report.lines[1].startswith("optional  train2014/: get it from its publisher")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from blipbench.data.karpathy import CaptionedImage
+from blipbench.data.captioned import CaptionedImage
 from blipbench.data.table import read_table
 from blipbench.errors import DataError
 
@@ -24,20 +24,23 @@ EXPECTED = [CaptionedImage("a.jpg", "a.jpg", ["a dog, running", "a dog"]), Capti
     [
         ("t.csv", 'file,text\na.jpg,"a dog, running"\nb.jpg,a cat\na.jpg,a dog\n'),
         ("t.csv", '\ufefffile,text,by\r\na.jpg,"a dog, running",me\r\n\r\nb.jpg,a cat,\r\na.jpg,a dog,\r\n'),
+        ("t.csv", 'file;text\r\na.jpg;"a dog, running"\r\nb.jpg;a cat\r\na.jpg;a dog\r\n'),
+        ("t.csv", "file\ttext\na.jpg\ta dog, running\nb.jpg\ta cat\na.jpg\ta dog\n"),
         ("t.tsv", "text\tfile\na dog, running\ta.jpg\na cat\tb.jpg\na dog\ta.jpg\n"),
         ("t.jsonl", '{"file": "a.jpg", "text": ["a dog, running", "a dog"]}\n\n{"file": "b.jpg", "text": "a cat"}\n'),
         ("t.json", '[{"file": "a.jpg", "text": ["a dog, running", "a dog"]}, {"file": "./b.jpg", "text": "a cat"}]'),
     ],
 )
 def test_rows_of_one_image_are_put_together(tmp_path: Path, name: str, content: str) -> None:
-    images, sha256 = read_table(write(tmp_path, name, content), image="file", captions=["text"])
-    assert [(item.path, item.captions) for item in images] == [(item.path, item.captions) for item in EXPECTED]
-    assert len(sha256) == 64
+    captioned = read_table(write(tmp_path, name, content), image="file", captions=["text"])
+    images = [(item.path, item.captions) for item in captioned.images]
+    assert images == [(item.path, item.captions) for item in EXPECTED]
+    assert len(captioned.sha256) == 64 and captioned.own
 
 
 def test_several_columns_hold_several_captions_and_an_empty_cell_none(tmp_path: Path) -> None:
     table = write(tmp_path, "t.csv", "file,one,two\na.jpg,a dog,\nb.jpg,a cat,two cats\n")
-    images, _ = read_table(table, image="file", captions=["one", "two"])
+    images = read_table(table, image="file", captions=["one", "two"]).images
     assert [item.captions for item in images] == [["a dog"], ["a cat", "two cats"]]
 
 
@@ -86,3 +89,16 @@ def test_json_without_end_is_refused(tmp_path: Path) -> None:
         read_table(write(tmp_path, "t.jsonl", "[" * 100_000), image="file", captions=["text"])
     with pytest.raises(DataError, match="not JSON"):
         read_table(write(tmp_path, "t.json", json.dumps([1])[:-1]), image="file", captions=["text"])
+
+
+def test_unicode_text_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_bytes("file\ttext\r\na.jpg\tein Hündchen\r\n".encode("utf-16"))
+    (image,) = read_table(table, image="file", captions=["text"]).images
+    assert image.captions == ["ein Hündchen"]
+
+
+def test_a_header_with_two_separators_is_refused(tmp_path: Path) -> None:
+    table = write(tmp_path, "t.csv", "file;text\tby\na.jpg;a dog\tme\n")
+    with pytest.raises(DataError, match="both semicolons and tabs"):
+        read_table(table, image="file", captions=["text"])

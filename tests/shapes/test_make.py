@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from blipbench.config.tasks import load_task
-from blipbench.data.captions import read_captions, read_nocaps
-from blipbench.data.karpathy import read_retrieval
+from blipbench.data.captions import read_captions
 from blipbench.data.msrvtt import read_msrvtt
 from blipbench.data.nlvr import read_nlvr
+from blipbench.data.retrieval import read_retrieval
 from blipbench.data.vqa import read_vqa
 from blipbench.errors import DataError, UsageError
 from blipbench.shapes import make_shapes, shapes_vocabulary, split_sizes
@@ -199,7 +199,8 @@ def test_the_caption_reader_finds_the_same_references_in_either_file(made: Path)
 
 
 def test_the_nocaps_reader_finds_ten_references_and_three_domains(made: Path) -> None:
-    data = read_nocaps(made, made / "nocaps_val.json", made / "nocaps_val_captions.json", name="x", split="val")
+    references = made / "nocaps_val_captions.json"
+    data = read_captions(made, made / "nocaps_val.json", references, name="x", split="val", reader="nocaps")
     assert {len(references) for references in data.references} == {10}
     assert Counter(data.domains) == {"in-domain": 2, "near-domain": 2, "out-domain": 2}
 

@@ -4,11 +4,9 @@ import functools
 import os
 from pathlib import Path
 
-from blipbench.data.captions import CaptionDataset, make_captions, number_images, read_captions, read_nocaps
-from blipbench.data.karpathy import annotation_places, find_annotation
-from blipbench.data.table import read_table
+from blipbench.data.captions import CaptionDataset, read_captions
+from blipbench.data.files import annotation_places, find_annotation
 from blipbench.device import Runtime
-from blipbench.errors import UsageError
 from blipbench.inference.captioner import BlipCaptionRunner
 from blipbench.inference.search import SearchSettings
 from blipbench.models.blip import BlipCaptioner
@@ -23,18 +21,16 @@ from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
 
 
 def read(task: CaptioningTask, root: Path, split: str, limit: int | None) -> CaptionDataset:
-    annotation = find_annotation(root, annotation_of(task, split), task.name)
-    references = _references(task, root, split)
-    if (columns := task.data.columns) is not None:
-        captioned, sha256 = read_table(annotation, image=columns.image, captions=columns.captions)
-        images = number_images(captioned)
-        return make_captions(root, annotation, sha256, images, references, task.name, split, limit)
-    reader = {"karpathy": read_captions, "nocaps": read_nocaps}.get(task.data.reader)
-    if reader is None:
-        raise UsageError(
-            f"{task.name}: data.reader: captioning reads karpathy, nocaps and table, not {task.data.reader!r}"
-        )
-    return reader(root, annotation, references, name=task.name, split=split, limit=limit)
+    return read_captions(
+        root,
+        find_annotation(root, annotation_of(task, split), task.name),
+        _references(task, root, split),
+        name=task.name,
+        split=split,
+        limit=limit,
+        reader=task.data.reader,
+        columns=task.data.columns,
+    )
 
 
 def _references(task: CaptioningTask, root: Path, split: str) -> Path | None:
@@ -54,16 +50,7 @@ def load(task: CaptioningTask, checkpoint: Checkpoint, runtime: Runtime) -> Blip
 
 def build(task: CaptioningTask, model: BlipCaptionRunner, dataset: CaptionDataset, workers: int) -> Protocol:
     settings = task.settings
-    search = SearchSettings(
-        method=settings.method,
-        num_beams=settings.num_beams,
-        max_length=settings.max_length,
-        min_length=settings.min_length,
-        repetition_penalty=settings.repetition_penalty,
-        length_penalty=settings.length_penalty,
-        top_p=settings.top_p,
-        top_k=settings.top_k,
-    )
+    search = SearchSettings(**settings.model_dump(exclude={"prompt", "seed"}))
     return build_captioning(
         model, dataset, prompt=settings.prompt, settings=search, seed=settings.seed, workers=workers
     )
@@ -78,4 +65,4 @@ def build_captioning(
     return Protocol([stage], score, functools.partial(check_sample, stage))
 
 
-CAPTIONING = Recipe(read, load, build, score, stages={"caption": CAPTION_ROWS})
+CAPTIONING = Recipe(read, load, build, score, texts=lambda dataset: [], stages={"caption": CAPTION_ROWS})

@@ -18,7 +18,7 @@ def check_sample(stage: CaptionImages, samples: Samples, seed: int) -> SelfCheck
     images = [image_of[row["image_id"]] for row in chosen]
     plain: list[float] = []
     changed = 0
-    again = decode_again([dataset.sources[image] for image in images], model.vision)
+    again = decode_again([dataset.sources[image] for image in images], model.vision, dataset.upright)
     for place, (row, image, pixels) in enumerate(zip(chosen, images, again, strict=True)):
         tokens = model.plain_tokens(pixels)
         plain.append(model.plain_log_prob(tokens, row["token_ids"], stage.prompt))

@@ -53,7 +53,7 @@ class CaptionImages:
         size = self.model.batch(self.settings)
         waiting: list[tuple[Unit, Tensor]] = []  # encoded images, until there are enough for the decoder
         sources = [self.dataset.sources[unit.payload] for unit in units]
-        for batch in decode_units(units, sources, self.model.vision, self.workers):
+        for batch in decode_units(units, sources, self.model.vision, self.workers, self.dataset.upright):
             if isinstance(batch, Sample):
                 yield batch
                 continue

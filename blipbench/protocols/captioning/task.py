@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from blipbench.config.task import Spec, Task
+from blipbench.config.task import CaptionData, Spec, Split, Task
 
 
 class CaptioningSettings(Spec):
@@ -31,6 +31,14 @@ class CaptioningSettings(Spec):
         return self
 
 
+class CaptioningData(CaptionData):
+    """`references` are files of captions in COCO's own format. If one is there, it replaces the annotation's."""
+
+    reader: Literal["karpathy", "karpathy_splits", "coco_captions", "table", "nocaps"]
+    references: dict[Split, str] = Field(default={})
+
+
 class CaptioningTask(Task):
     protocol: Literal["captioning"]
+    data: CaptioningData
     settings: CaptioningSettings = CaptioningSettings()

@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from blipbench.data.karpathy import find_annotation
+from blipbench.data.files import find_annotation
 from blipbench.data.nlvr import NlvrDataset, read_nlvr
 from blipbench.device import Runtime
 from blipbench.inference.reasoning import NlvrRunner
@@ -36,7 +36,8 @@ def build(task: NlvrTask, model: NlvrRunner, dataset: NlvrDataset, workers: int)
 def build_nlvr(model: NlvrRunner, dataset: NlvrDataset, workers: int) -> Protocol:
     input_ids = model.tokenize(dataset.sentences)
     stage = Reason(model, dataset, input_ids, workers)
-    return Protocol([stage], score, functools.partial(check_sample, model, dataset, input_ids))
+    check = functools.partial(check_sample, model, dataset, input_ids)
+    return Protocol([stage], score, check, model.tokenizer.unknown_share(input_ids))
 
 
-NLVR = Recipe(read, load, build, score, stages={"reason": REASON_ROWS})
+NLVR = Recipe(read, load, build, score, texts=lambda dataset: dataset.sentences, stages={"reason": REASON_ROWS})

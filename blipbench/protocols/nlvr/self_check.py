@@ -23,8 +23,8 @@ def check_sample(
     for unit in chosen:
         rows = table.filter(pa.array(units == unit))
         left, right = dataset.pairs[rows.column("pair")[0].as_py()]
-        sources = [(dataset.sources[left],), (dataset.sources[right],)]
-        left_pixels, right_pixels = decode_again(sources, model.vision)  # [1, 3, S, S] each
+        sources = [dataset.sources[left], dataset.sources[right]]
+        left_pixels, right_pixels = decode_again(sources, model.vision, dataset.upright)  # [1, 3, S, S] each
         ids = [input_ids[sentence] for sentence in rows.column("index").to_pylist()]
         plain.append(model.plain_logits(left_pixels[0], right_pixels[0], ids).numpy())
         fast.append(read_logits(rows))

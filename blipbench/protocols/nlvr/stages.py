@@ -106,8 +106,8 @@ class Reason:
 
     def _encode(self, images: Sequence[int]) -> Iterator[Tensor | str]:
         """Tokens [T, image_width] of each image in turn, or the reason why it cannot be read."""
-        sources = [(self.dataset.sources[image],) for image in images]
-        for batch in load_pixels(sources, self.model.vision, self.workers):
+        sources = [self.dataset.sources[image] for image in images]
+        for batch in load_pixels(sources, self.model.vision, self.workers, self.dataset.upright):
             found: dict[int, Tensor | str] = dict(batch.failures)
             if batch.indices:
                 found |= zip(batch.indices, self.model.encode_images(batch.pixels), strict=True)

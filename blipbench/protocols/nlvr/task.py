@@ -2,13 +2,18 @@
 
 from typing import Literal
 
-from blipbench.config.task import Spec, Task
+from blipbench.config.task import DataSpec, Spec, Task
 
 
 class NlvrSettings(Spec):
     """There are no settings."""
 
 
+class NlvrData(DataSpec):
+    reader: Literal["nlvr"]
+
+
 class NlvrTask(Task):
     protocol: Literal["nlvr"]
+    data: NlvrData
     settings: NlvrSettings = NlvrSettings()

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import cast
 
 from blipbench.data.dataset import RetrievalDataset
-from blipbench.data.karpathy import find_annotation, make_retrieval, read_retrieval
+from blipbench.data.files import find_annotation
 from blipbench.data.msrvtt import read_msrvtt
-from blipbench.data.table import read_table
+from blipbench.data.retrieval import read_retrieval
 from blipbench.device import Runtime
-from blipbench.errors import UsageError
 from blipbench.inference.blip import BlipRunner
 from blipbench.inference.capabilities import DualEncoder, MatchingEncoder
 from blipbench.inference.token_cache import TokenCache
@@ -25,19 +24,19 @@ from blipbench.protocols.retrieval.task import RetrievalTask
 
 
 def read(task: RetrievalTask, root: Path, split: str, limit: int | None) -> RetrievalDataset:
-    annotation = find_annotation(root, annotation_of(task, split), task.name)
-    max_words, columns = task.data.max_words, task.data.columns
-    if columns is not None:
-        captioned, sha256 = read_table(annotation, image=columns.image, captions=columns.captions)
-        return make_retrieval(
-            root, annotation, sha256, captioned, name=task.name, split=split, max_words=max_words, limit=limit
-        )
-    reader = {"karpathy": read_retrieval, "msrvtt": read_msrvtt}.get(task.data.reader)
-    if reader is None:
-        raise UsageError(
-            f"{task.name}: data.reader: retrieval reads karpathy, table and msrvtt, not {task.data.reader!r}"
-        )
-    return reader(root, annotation, name=task.name, split=split, max_words=max_words, limit=limit)
+    annotation, data = find_annotation(root, annotation_of(task, split), task.name), task.data
+    if data.reader == "msrvtt":
+        return read_msrvtt(root, annotation, name=task.name, split=split, max_words=data.max_words, limit=limit)
+    return read_retrieval(
+        root,
+        annotation,
+        name=task.name,
+        split=split,
+        max_words=data.max_words,
+        limit=limit,
+        reader=data.reader,
+        columns=data.columns,
+    )
 
 
 def load(task: RetrievalTask, checkpoint: Checkpoint, runtime: Runtime) -> BlipRunner:
@@ -69,7 +68,9 @@ def build_retrieval(
     if rerank:
         matching = cast(MatchingEncoder, model)  # a model that cannot match was refused before
         stages.append(Rerank(matching, dataset, input_ids, cache, workers, k_test))
-    return Protocol(stages, score, functools.partial(check_sample, model, dataset, input_ids))
+    return Protocol(
+        stages, score, functools.partial(check_sample, model, dataset, input_ids), model.unknown_share(input_ids)
+    )
 
 
 def needs(task: RetrievalTask) -> dict[str, str]:
@@ -77,4 +78,12 @@ def needs(task: RetrievalTask) -> dict[str, str]:
     return {"embed_images": "", "embed_texts": "", **match}
 
 
-RETRIEVAL = Recipe(read, load, build, score, stages={"embed": EMBED_ROWS, "rerank": RERANK_ROWS}, needs=needs)
+RETRIEVAL = Recipe(
+    read,
+    load,
+    build,
+    score,
+    stages={"embed": EMBED_ROWS, "rerank": RERANK_ROWS},
+    texts=lambda dataset: dataset.texts,
+    needs=needs,
+)

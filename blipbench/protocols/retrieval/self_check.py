@@ -26,7 +26,7 @@ def check_sample(
     plain_itm, plain_itc = pairs.itm.copy(), pairs.itc.copy()
     for image in np.unique(pairs.image[at]):
         mine = at[pairs.image[at] == image]
-        (pixels,) = decode_again([dataset.sources[embeddings.image_ids[image]]], model.vision)
+        (pixels,) = decode_again([dataset.sources[embeddings.image_ids[image]]], model.vision, dataset.upright)
         itm, itc = model.plain_scores(pixels, [input_ids[embeddings.text_ids[t]] for t in pairs.text[mine]])
         plain_itc[mine] = itc.numpy()
         if itm is not None:

@@ -90,7 +90,7 @@ class Embed:
     def _embed_images(self, units: list[Unit]) -> Iterator[Sample]:
         sources = [self.dataset.sources[unit.payload] for unit in units]
         kind = "clip" if self.dataset.is_video else "image"
-        for batch in decode_units(units, sources, self.model.vision, self.workers):
+        for batch in decode_units(units, sources, self.model.vision, self.workers, self.dataset.upright):
             if isinstance(batch, Sample):
                 yield batch
                 continue
@@ -147,7 +147,7 @@ class Rerank:
             yield unit, matcher.submit(self.cache[unit.payload.image], unit.payload.texts)
         rest = [unit for unit in units if unit.payload.image not in self.cache]
         sources = [self.dataset.sources[unit.payload.image] for unit in rest]
-        for batch in decode_units(rest, sources, self.model.vision, self.workers):
+        for batch in decode_units(rest, sources, self.model.vision, self.workers, self.dataset.upright):
             if isinstance(batch, Sample):
                 yield batch
                 continue

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from blipbench.config.task import Spec, Task
+from blipbench.config.task import CaptionData, Spec, Task
 
 
 class RetrievalSettings(Spec):
@@ -15,6 +15,11 @@ class RetrievalSettings(Spec):
     rerank: Literal["itm", "none"] = "itm"
 
 
+class RetrievalData(CaptionData):
+    reader: Literal["karpathy", "karpathy_splits", "coco_captions", "table", "msrvtt"]
+
+
 class RetrievalTask(Task):
     protocol: Literal["retrieval"]
+    data: RetrievalData
     settings: RetrievalSettings

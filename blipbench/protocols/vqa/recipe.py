@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from blipbench.data.karpathy import find_annotation
-from blipbench.data.vqa import ANSWER_LIST, VqaDataset, read_vqa
+from blipbench.data.files import find_annotation
+from blipbench.data.vqa import VqaDataset, read_vqa
 from blipbench.device import Runtime
 from blipbench.inference.answering import Answerer, BlipVqaRunner
 from blipbench.inference.generated import GeneratedAnswers
@@ -34,7 +34,9 @@ def read(task: VqaTask, root: Path, split: str, limit: int | None) -> VqaDataset
         split=split,
         max_words=task.data.max_words,
         limit=limit,
-        answer_list=ANSWER_LIST if task.settings.mode == "rank" else None,
+        answer_list=task.data.answer_list if task.settings.mode == "rank" else None,
+        ground_truth=task.data.ground_truth,  # type: ignore[arg-type]
+        public=task.data.public,
     )
 
 
@@ -46,13 +48,16 @@ def load(task: VqaTask, checkpoint: Checkpoint, runtime: Runtime) -> BlipVqaRunn
 
 def build(task: VqaTask, model: BlipVqaRunner, dataset: VqaDataset, workers: int) -> Protocol:
     question_ids = model.tokenize_questions(dataset.questions, task.settings.max_tokens)
-    return build_vqa(model, dataset, _answerer(task, model, dataset, question_ids), workers)
+    unknown = model.tokenizer.unknown_share(question_ids)
+    return build_vqa(model, dataset, _answerer(task, model, dataset, question_ids), workers, unknown)
 
 
-def build_vqa(model: BlipVqaRunner, dataset: VqaDataset, answerer: Answerer, workers: int) -> Protocol:
+def build_vqa(
+    model: BlipVqaRunner, dataset: VqaDataset, answerer: Answerer, workers: int, unknown_tokens: float = 0.0
+) -> Protocol:
     """`answerer` answers the questions of the data set, given by their indices."""
     stage = AnswerStage(model, dataset, answerer, workers)
-    return Protocol([stage], score, functools.partial(check_sample, model, dataset, answerer))
+    return Protocol([stage], score, functools.partial(check_sample, model, dataset, answerer), unknown_tokens)
 
 
 def _answerer(task: VqaTask, model: BlipVqaRunner, dataset: VqaDataset, question_ids: list[list[int]]) -> Answerer:
@@ -73,4 +78,4 @@ def batch_lengths(question_ids: Sequence[Sequence[int]], batch: int) -> Indices:
     return np.repeat(longest, batch)[: len(lengths)]
 
 
-VQA = Recipe(read, load, build, score, stages={"answer": ANSWER_ROWS})
+VQA = Recipe(read, load, build, score, texts=lambda dataset: dataset.questions, stages={"answer": ANSWER_ROWS})

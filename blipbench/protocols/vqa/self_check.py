@@ -24,7 +24,7 @@ def check_sample(
     for image in np.random.default_rng(seed).permutation(np.unique(images)):
         if len(fast) >= CHECKED_SCORES:
             break
-        (pixels,) = decode_again([dataset.sources[image]], model.vision)
+        (pixels,) = decode_again([dataset.sources[image]], model.vision, dataset.upright)
         rows = table.filter(pa.array(images == image)).to_pylist()[:QUESTIONS_PER_IMAGE]
         again = answerer.plain_answers(pixels, [row["index"] for row in rows])
         for row, answer in zip(rows, again, strict=True):

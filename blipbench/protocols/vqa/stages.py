@@ -60,7 +60,7 @@ class AnswerStage:
 
     def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
         sources = [self.dataset.sources[unit.payload[0]] for unit in units]
-        for batch in decode_units(units, sources, self.model.vision, self.workers):
+        for batch in decode_units(units, sources, self.model.vision, self.workers, self.dataset.upright):
             if isinstance(batch, Sample):
                 yield batch
                 continue

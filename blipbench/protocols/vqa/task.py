@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import PositiveInt, ValidationInfo, field_validator
 
-from blipbench.config.task import Spec, Task
+from blipbench.config.task import DataSpec, Spec, Split, Task
+from blipbench.data.vqa_files import ANSWER_LIST, GROUND_TRUTH, PUBLIC
 
 
 class VqaSettings(Spec):
@@ -33,6 +34,20 @@ class VqaSettings(Spec):
         return value
 
 
+class VqaData(DataSpec):
+    """`answer_list` is the file of the answers to rank.
+
+    `ground_truth` are official files of people's answers. If one is there, it replaces the answers of the annotation.
+    The splits in `public` require answers.
+    """
+
+    reader: Literal["vqa"]
+    answer_list: str = ANSWER_LIST
+    ground_truth: dict[Split, str] = GROUND_TRUTH
+    public: tuple[Split, ...] = PUBLIC
+
+
 class VqaTask(Task):
     protocol: Literal["vqa"]
+    data: VqaData
     settings: VqaSettings = VqaSettings()

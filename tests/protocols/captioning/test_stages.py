@@ -9,7 +9,7 @@ import pytest
 from caption_goldens import golden_captioner
 from goldens import Golden
 
-from blipbench.data.captions import CaptionDataset, read_captions, read_nocaps
+from blipbench.data.captions import CaptionDataset, read_captions
 from blipbench.errors import UsageError
 from blipbench.inference.captioner import BlipCaptionRunner
 from blipbench.inference.decoding import FastDecoder
@@ -36,7 +36,9 @@ def coco(golden: Golden) -> CaptionDataset:
 
 @pytest.fixture(scope="module")
 def nocaps(golden: Golden) -> CaptionDataset:
-    return read_nocaps(golden.data, golden.data / "nocaps_val.json", None, name="nocaps", split="val")
+    return read_captions(
+        golden.data, golden.data / "nocaps_val.json", None, name="nocaps", split="val", reader="nocaps"
+    )
 
 
 def build(

@@ -122,7 +122,7 @@ def test_an_image_of_several_pairs_is_encoded_once_a_batch(
 
 def test_an_unreadable_image_fails_its_pairs_alone(runner: NlvrRunner, shared: NlvrDataset, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_text("not a picture")
-    broken = dataclasses.replace(shared, sources=[*shared.sources[:2], tmp_path / "broken.png"])
+    broken = dataclasses.replace(shared, sources=[*shared.sources[:2], (tmp_path / "broken.png",)])
     table, samples = run(build_nlvr(runner, broken, workers=0))
     failed = {sample.unit for sample in samples if sample.error is not None}
     assert failed == {"pair-2-0", "pair-3-0", "pair-4-0"}
