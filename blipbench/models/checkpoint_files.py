@@ -9,31 +9,39 @@ import hashlib
 import json
 import pickle
 import re
+import stat
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import huggingface_hub
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from blipbench.config.files import lower_first
 from blipbench.config.paths import bundled_checkpoints
 from blipbench.download import Progress, cache_dir, fetch, hash_file
 from blipbench.errors import CheckpointError, DataError
 from blipbench.models.catalog import find_entry, nearest_names
 from blipbench.models.config import ModelConfig
 from blipbench.models.layouts import is_transformers, to_official
-from blipbench.models.sizes import Stated, stated_by
+from blipbench.models.sizes import MODULES, QUEUES, Stated, stated_by
+from blipbench.models.wrappers import unnest, unwrap_names
 
 Layout = Literal["official", "safetensors", "transformers"]
 
 # Keys of a .safetensors header: the model's sizes, and which of its tensors were one in memory.
 CONFIG_KEY = "blipbench.model"
 TIED_KEY = "blipbench.tied"
+
+_TIED = TypeAdapter(dict[str, str])
+
+# First parts of tensor names in the official and the transformers layout.
+_FIRST_PARTS = (*MODULES, *(f"{module}_m" for module in MODULES), *QUEUES, "temp", "vision_model")
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = (
@@ -53,6 +61,7 @@ class TensorFile:
     tensors: dict[str, Tensor]  # official names; dtypes and sharing as stored; backed by the file
     extras: tuple[str, ...]  # what lies beside the state dict: optimizer, epoch, ...
     stated: Stated | None
+    unwrapped: str = ""  # nests and prefixes of names that were taken off, e.g. "state_dict: model."
 
     @property
     def folder(self) -> Path:
@@ -66,7 +75,13 @@ def locate(source: str, progress: Progress | None = None) -> Path:
     Official files and hub checkpoints are downloaded once, into their caches. Raises CheckpointError.
     """
     path = Path(source).expanduser()
-    if path.exists():
+    try:
+        exists = path.exists()
+    except (OSError, ValueError) as error:  # a name that is too long or no name
+        raise CheckpointError(f"{source[:100]!r}: not the name of a checkpoint ({error})") from error
+    if exists:
+        if not path.is_dir():
+            require_regular(path)
         return path
     if (bundled := bundled_checkpoints().get(source)) is not None:
         return bundled
@@ -98,21 +113,27 @@ def read_tensors(path: Path) -> TensorFile:
             config_json = read_json(path.with_name("config.json"), f"{path}: its config.json")
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
-    extras: tuple[str, ...] = ()
+    extras: list[str] = []
+    nests: list[str] = []
     for file in files:
         _refuse_foreign(file)
         if file.suffix == ".safetensors":
             found, metadata = _read_safetensors(file)
         else:
-            found, extras = _read_torch(file)
+            found, nests, extras = _read_torch(file)
+        _require_plain(file, found)
         tensors |= found
     digest = _hash_of(files)
+    names, prefix = unwrap_names(path, list(tensors), _FIRST_PARTS)
+    extras += [name for name in tensors if name not in names]
+    tensors = {new: tensors[old] for old, new in names.items()}
+    unwrapped = ": ".join(filter(None, [" > ".join(nests), prefix])) if nests not in ([], ["model"]) or prefix else ""
     if is_transformers(set(tensors)):
-        return TensorFile(
-            path, digest, "transformers", to_official(tensors), extras, _stated_by_transformers(config_json)
-        )
+        stated = _stated_by_transformers(files[0].with_name("config.json"), config_json)
+        official = to_official(tensors)
+        return TensorFile(path, digest, "transformers", official, tuple(extras), stated, unwrapped)
     layout: Layout = "safetensors" if files[0].suffix == ".safetensors" else "official"
-    return TensorFile(path, digest, layout, tensors, extras, _stated_by_header(path, metadata))
+    return TensorFile(path, digest, layout, tensors, tuple(extras), _stated_by_header(path, metadata), unwrapped)
 
 
 def hash_weights(folder: Path) -> str:
@@ -160,8 +181,19 @@ def _weight_files(folder: Path) -> list[Path]:
     raise CheckpointError(f"{folder}: no model.safetensors, pytorch_model.bin or index of shards in the folder")
 
 
+def require_regular(file: Path) -> None:
+    """Raise CheckpointError for a pipe, a socket or a device: reading one may never end."""
+    try:
+        mode = file.stat().st_mode
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(mode):
+        raise CheckpointError(f"{file}: not a regular file; give the path of a checkpoint file or folder")
+
+
 def _refuse_foreign(file: Path) -> None:
     """Turn away what hosts and tools leave in place of a checkpoint, before any parser sees it."""
+    require_regular(file)
     try:
         with file.open("rb") as opened:
             start = opened.read(64).lstrip()
@@ -183,15 +215,34 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: damaged or not a safetensors file ({error}); download it again") from error
     try:
-        tied: dict[str, str] = json.loads(metadata.get(TIED_KEY, "{}"))
-        tensors |= {copy: tensors[original] for copy, original in tied.items()}
-    except (ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{file}: header {TIED_KEY}: names tensors that the file does not have") from error
+        tied = _TIED.validate_json(metadata.get(TIED_KEY, "{}"))
+    except ValidationError as error:
+        raise CheckpointError(f"{file}: header {TIED_KEY}: expected an object of names; the file is damaged") from error
+    for copy, original in tied.items():
+        if original not in tensors:
+            raise CheckpointError(f"{file}: header {TIED_KEY}: names {original!r}, which the file does not have")
+        tensors[copy] = tensors[original]
     return tensors, metadata
 
 
-def _read_torch(file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The state dict of a torch.save file, bare or under 'model', and the names of what else is in it."""
+def _require_plain(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError for a tensor that is not an array of numbers in memory."""
+    for name, tensor in tensors.items():
+        kind = (
+            "quantized"
+            if tensor.is_quantized
+            else "complex"
+            if tensor.is_complex()
+            else "meta"
+            if tensor.is_meta
+            else ""
+        )
+        if kind:
+            raise CheckpointError(f"{file}: {name!r} is a {kind} tensor, which is not supported; save it as float32")
+
+
+def _read_torch(file: Path) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """The state dict of a torch.save file, the keys that it is nested under, and the names of what else is there."""
     try:
         # Only zip files can be mapped, and mapping spares reading momentum copies that nobody asks for.
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
@@ -199,10 +250,9 @@ def _read_torch(file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         raise CheckpointError(f"{file}: {_unpickling_problem(str(error))}") from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, OSError, TypeError) as error:
         raise CheckpointError(f"{file}: truncated, or not a checkpoint ({error}); download it again") from error
-    extras: tuple[str, ...] = ()
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        extras = tuple(str(key) for key in content if key != "model")
-        content = content["model"]
+    except Exception as error:  # on hostile bytes the unpickler raises struct.error, AssertionError, ...
+        raise CheckpointError(f"{file}: damaged ({type(error).__name__}: {error}); download it again") from error
+    content, nests, extras = unnest(content)
     if not isinstance(content, dict) or not content:
         raise CheckpointError(
             f"{file}: holds a {type(content).__name__}, expected a state dict or {{'model': state_dict}}"
@@ -212,7 +262,7 @@ def _read_torch(file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
             raise CheckpointError(
                 f"{file}: {name!r} is a {type(tensor).__name__}, expected a dense tensor of a state dict"
             )
-    return dict(content), extras
+    return dict(content), nests, extras
 
 
 def _unpickling_problem(reason: str) -> str:
@@ -234,9 +284,11 @@ def _hash_of(files: Sequence[Path]) -> str:
 
 def read_json(file: Path, what: str) -> dict[str, Any]:
     """A JSON object; `what` begins the message of the CheckpointError that is raised where there is none."""
+    if file.exists() and not file.is_file():
+        raise CheckpointError(f"{what}, which is not a regular file")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{what}, which cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{what}, which holds a {type(content).__name__} instead of an object")
@@ -254,17 +306,36 @@ def _stated_by_header(path: Path, metadata: dict[str, str]) -> Stated | None:
         ) from error
 
 
-def _stated_by_transformers(config: dict[str, Any] | None) -> Stated | None:
-    """The head counts of config.json; None where it leaves either out (transformers' own defaults are not BLIP's)."""
-    vision, text = ((config or {}).get(part) or {} for part in ("vision_config", "text_config"))
-    vision_heads, text_heads = vision.get("num_attention_heads"), text.get("num_attention_heads")
-    if config is None or not isinstance(vision_heads, int) or not isinstance(text_heads, int):
+class _Part(BaseModel):
+    """What is read of vision_config and text_config. Whether heads divide the width is checked later."""
+
+    num_attention_heads: Annotated[int, Field(gt=0, le=2**10, strict=True)] | None = None
+    layer_norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-12
+
+
+class _TransformersConfig(BaseModel):
+    vision_config: _Part | None = None
+    text_config: _Part | None = None
+    image_text_hidden_size: Annotated[int, Field(gt=0, le=2**16, strict=True)] = 256
+    name: str | None = Field(default=None, alias="_name_or_path")
+
+
+def _stated_by_transformers(file: Path, content: dict[str, Any] | None) -> Stated | None:
+    """The head counts of config.json; None if it leaves either out (transformers' own defaults are not BLIP's)."""
+    try:
+        config = _TransformersConfig.model_validate(content or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{file}: {field}: {lower_first(first['msg'])}, found {first['input']!r:.60}") from error
+    vision, text = config.vision_config or _Part(), config.text_config or _Part()
+    if vision.num_attention_heads is None or text.num_attention_heads is None:
         return None
     return Stated(
         by="config.json",
-        name=str(config.get("_name_or_path") or "transformers"),
-        vision_heads=vision_heads,
-        text_heads=text_heads,
-        layer_norm_eps=float(text.get("layer_norm_eps", 1e-12)),
-        embed_dim=int(config.get("image_text_hidden_size", 256)),
+        name=config.name or "transformers",
+        vision_heads=vision.num_attention_heads,
+        text_heads=text.num_attention_heads,
+        layer_norm_eps=text.layer_norm_eps,
+        embed_dim=config.image_text_hidden_size,
     )

@@ -4,12 +4,15 @@ In: a transformers folder whose config.json says model_type clip or siglip. Out:
 float32, its tokenizer and its image processor. No code of the folder is run.
 """
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from PIL import Image
-from safetensors import SafetensorError
+from pydantic import ValidationError
 
 from blipbench.errors import CheckpointError
 from blipbench.models.checkpoint import count_parameters, require_finite
@@ -20,9 +23,6 @@ Family = Literal["clip", "siglip"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
 CAPABILITIES = frozenset({"embed_images", "embed_texts"})
-
-# What from_pretrained is known to raise on files that are absent, damaged, of another model or in want of a package.
-_LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,12 @@ def load_clip(path: Path) -> ClipCheckpoint:
     if family is None:
         raise CheckpointError(f"{path}: config.json is missing or does not say model_type {' or '.join(FAMILIES)}")
     sha256 = hash_weights(path)
+    config = _load_config(path, family)
     model = _load_model(path, family)
     # Pillow's resizing, which these models were trained with; the other backend's differs in a few pixels.
     processor = _load_part(path, "image processor (preprocessor_config.json)", AutoImageProcessor, backend="pil")
     tokenizer = _load_part(path, "tokenizer", AutoTokenizer)
-    config = _config_of(family, model.config)
+    _require_sane(path, processor)
     _require_fit(path, processor, config.vision.image_size)
     _require_words(path, tokenizer)
     return ClipCheckpoint(
@@ -90,6 +91,24 @@ def load_clip(path: Path) -> ClipCheckpoint:
     )
 
 
+def _load_config(path: Path, family: Family) -> ModelConfig:
+    """The sizes of the model, checked before it is built: an absurd one would take all memory, or never end."""
+    from transformers import CLIPConfig, SiglipConfig
+
+    kind: Any = {"clip": CLIPConfig, "siglip": SiglipConfig}[family]
+    with _explained(f"{path}: config.json cannot be used"):
+        stated = kind.from_pretrained(path, local_files_only=True)
+        for part in (stated.vision_config, stated.text_config):
+            if not 0 < part.intermediate_size <= 2**18:
+                raise ValueError(f"intermediate_size is {part.intermediate_size}")
+        try:
+            return _config_of(family, stated)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise ValueError(f"{field}: {first['msg']}, found {first['input']!r:.60}") from error
+
+
 def _load_model(path: Path, family: Family) -> Any:
     """The model in float32, with every weight from the file."""
     import torch
@@ -98,12 +117,8 @@ def _load_model(path: Path, family: Family) -> Any:
 
     logging.disable_progress_bar()  # it takes a second, and every rank would show one
     kind: Any = {"clip": CLIPModel, "siglip": SiglipModel}[family]
-    try:
+    with _explained(f"{path}: the weights cannot be loaded as {kind.__name__}"):
         model, report = kind.from_pretrained(path, local_files_only=True, dtype=torch.float32, output_loading_info=True)
-    except _LOADING_ERRORS as error:
-        raise CheckpointError(
-            f"{path}: the weights cannot be loaded as {kind.__name__} ({_first_line(error)})"
-        ) from error
     absent = sorted(report["missing_keys"])
     if absent:
         more = f" and {len(absent) - 4} more" if absent[4:] else ""
@@ -116,15 +131,24 @@ def _load_model(path: Path, family: Family) -> Any:
 
 
 def _load_part(path: Path, what: str, loader: Any, **options: Any) -> Any:
-    try:
+    with _explained(f"{path}: its {what} cannot be loaded"):
         return loader.from_pretrained(path, local_files_only=True, **options)
-    except _LOADING_ERRORS as error:
+
+
+@contextmanager
+def _explained(message: str) -> Iterator[None]:
+    """Make a CheckpointError of whatever transformers raises inside on a damaged file.
+
+    Its Rust libraries panic on some files: that is no Exception, and has a type of each library's own.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         way_out = "; run `pip install blipbench[siglip]`" if isinstance(error, ImportError) else ""
-        raise CheckpointError(f"{path}: its {what} cannot be loaded ({_first_line(error)}){way_out}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{message} ({reason[:300]}){way_out}") from error
 
 
 def _config_of(family: Family, config: Any) -> ModelConfig:
@@ -152,10 +176,27 @@ def _config_of(family: Family, config: Any) -> ModelConfig:
     )
 
 
+def _require_sane(path: Path, processor: Any) -> None:
+    """Raise CheckpointError for sizes and factors that would take all memory, or crash."""
+    stated = path / "preprocessor_config.json"
+    for name in ("size", "crop_size"):
+        for field, pixels in dict(getattr(processor, name, None) or {}).items():
+            if pixels is not None and not (isinstance(pixels, int) and 0 < pixels <= 2**14):
+                raise CheckpointError(
+                    f"{stated}: {name}.{field}: {pixels!r:.60} is not a number of pixels up to {2**14}"
+                )
+    for name in ("image_mean", "image_std"):
+        values = getattr(processor, name, None)
+        numbers = values if isinstance(values, list | tuple) else [values]
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
+            raise CheckpointError(f"{stated}: {name}: {values!r:.60} is not a list of numbers")
+
+
 def _require_fit(path: Path, processor: Any, image_size: int) -> None:
     """Images of any shape must come out as the square that the model takes."""
     for size in ((48, 32), (32, 48)):
-        shape = tuple(processor(images=Image.new("RGB", size), return_tensors="pt")["pixel_values"].shape[1:])
+        with _explained(f"{path}: preprocessor_config.json cannot be used"):
+            shape = tuple(processor(images=Image.new("RGB", size), return_tensors="pt")["pixel_values"].shape[1:])
         if shape != (3, image_size, image_size):
             raise CheckpointError(
                 f"{path}: preprocessor_config.json makes pixels of shape {list(shape)}, "
@@ -165,7 +206,8 @@ def _require_fit(path: Path, processor: Any, image_size: int) -> None:
 
 def _require_words(path: Path, tokenizer: Any) -> None:
     """Without its files transformers makes a tokenizer that has no words, and says nothing."""
-    one, other = (tokenizer(word)["input_ids"] for word in ("in", "on"))
+    with _explained(f"{path}: its tokenizer cannot be used"):
+        one, other = (tokenizer(word)["input_ids"] for word in ("in", "on"))
     if one == other:
         raise CheckpointError(
             f"{path}: its tokenizer does not tell 'in' from 'on'; tokenizer.json (or the vocabulary files) is missing "

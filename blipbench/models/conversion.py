@@ -109,7 +109,25 @@ def _write_safetensors(tensors: Mapping[str, Tensor], header: dict[str, str], pa
     path.touch()
     mode = path.stat().st_mode  # safetensors would leave the file to its owner alone
     save_file(alone, path, metadata={"format": "pt", TIED_KEY: json.dumps(tied), **header})
+    _sort_metadata(path)
     path.chmod(mode)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Bring a header's metadata, which safetensors writes in random order, into one: equal weights, equal files.
+
+    A .safetensors file begins with the header's length (8 bytes, little-endian) and the header, JSON filled up with
+    spaces. Sorted, it has the same length.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        content = json.loads(file.read(length))
+        content["__metadata__"] = dict(sorted(content["__metadata__"].items()))
+        written = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(written) > length:
+            raise AssertionError(f"{path}: the header grew from {length} to {len(written)} bytes")
+        file.seek(8)
+        file.write(written.ljust(length))
 
 
 def _compact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -36,6 +36,7 @@ class CheckpointSummary:
     num_parameters: int  # momentum copies and queues not counted
     ignored: dict[str, int]  # what, and how many tensors
     extras: tuple[str, ...]  # what lies in the file beside the tensors
+    unwrapped: str  # nests and prefixes of names that were taken off
     vocab: Path | None
     official: CatalogEntry | None
 
@@ -62,6 +63,7 @@ class CheckpointSummary:
             ("parameters", f"{self.num_parameters:,}"),
             ("not evaluated", ", ".join(f"{count} {what}" for what, count in self.ignored.items()) or "nothing"),
             ("beside them", ", ".join(self.extras) or "nothing"),
+            *([("taken off", self.unwrapped)] if self.unwrapped else []),
             ("vocabulary", str(self.vocab) if self.vocab else "bert-base-uncased, bundled"),
             ("layout", self.layout),
             ("sha256", self.sha256),
@@ -184,6 +186,7 @@ def _inspect_blip(path: Path, config: ModelConfig | None, configs: Sequence[Mode
         num_parameters=count_parameters(weights.values()),
         ignored=dict(Counter(what for name in file.tensors if (what := ignored_as(name)) is not None)),
         extras=file.extras,
+        unwrapped=file.unwrapped,
         vocab=find_vocabulary(file, sizes["text.vocab_size"]),
         official=find_entry(file.path.name),
     )

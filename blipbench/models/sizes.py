@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
 from torch import Tensor
 
+from blipbench.config.files import lower_first
 from blipbench.errors import CheckpointError, UsageError
 from blipbench.models.catalog import Kind
-from blipbench.models.config import ModelConfig, TextConfig, VisionConfig
+from blipbench.models.config import ModelConfig, TextConfig
 
 MODULES = ("visual_encoder", "text_encoder", "vision_proj", "text_proj", "itm_head", "text_decoder", "cls_head")
 QUEUES = ("image_queue", "text_queue", "idx_queue", "ptr_queue", "queue_ptr")
@@ -94,6 +96,8 @@ def read_sizes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
             raise CheckpointError(
                 f"{path}: {name}: {found}, expected {dimensions} dimensions; the file is damaged or no BLIP"
             )
+        if 0 in tensors[name].shape:
+            raise CheckpointError(f"{path}: {name}: shape {list(tensors[name].shape)} has no elements; it is damaged")
         return tuple(tensors[name].shape)
 
     def depth(prefix: str) -> int:
@@ -102,9 +106,11 @@ def read_sizes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     text = "text_encoder." if any(name.startswith("text_encoder.") for name in tensors) else "text_decoder.bert."
     width, _, patch, _ = shape("visual_encoder.patch_embed.proj.weight", 4)
     _, tokens, _ = shape("visual_encoder.pos_embed", 3)
-    grid = math.isqrt(tokens - 1)
-    if grid * grid != tokens - 1:
-        raise CheckpointError(f"{path}: visual_encoder.pos_embed: {tokens - 1} patches are no square grid")
+    grid = math.isqrt(max(0, tokens - 1))
+    if grid == 0 or grid * grid != tokens - 1:
+        raise CheckpointError(
+            f"{path}: visual_encoder.pos_embed: {max(0, tokens - 1)} patches do not form a square grid"
+        )
     vocab, text_width = shape(f"{text}embeddings.word_embeddings.weight", 2)
     sizes = {
         "vision.width": width,
@@ -151,14 +157,20 @@ def resolve_config(
             )
     vision = {field.removeprefix("vision."): size for field, size in sizes.items() if field.startswith("vision.")}
     text = {field.removeprefix("text."): size for field, size in sizes.items() if field.startswith("text.")}
-    return ModelConfig(
-        name=unread.name,
-        vision=VisionConfig(num_heads=unread.vision_heads, **vision),
-        text=TextConfig.model_validate(
-            {"num_heads": unread.text_heads, "layer_norm_eps": unread.layer_norm_eps, **text}
-        ),
-        embed_dim=sizes.get("embed_dim", unread.embed_dim),
-    )
+    content = {
+        "name": unread.name,
+        "vision": {"num_heads": unread.vision_heads, **vision},
+        "text": {"num_heads": unread.text_heads, "layer_norm_eps": unread.layer_norm_eps, **text},
+        "embed_dim": sizes.get("embed_dim", unread.embed_dim),
+    }
+    try:
+        return ModelConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise CheckpointError(
+            f"{path}: {field}: {first['input']!r} in the file: {lower_first(first['msg'])}"
+        ) from error
 
 
 def _require_agreement(path: Path, sizes: Mapping[str, int], config: ModelConfig) -> None:
