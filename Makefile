@@ -1,11 +1,12 @@
 # Needs python3 (with venv and pip), make and Java. Everything else is installed into .venv by the first target that needs it.
 #   make demo              six benchmarks of small trained models on generated images, from nothing to one table
 #   make test              lint, types, tests, and a small demo: what CI runs
+#   make test-newest       the quick part of the tests, and a small demo, with the newest versions of all packages
 #   make bench             speed and memory at real sizes (minutes)
 #   make lint              lint and types only
 #   make train-shapes      train the models that ship, into blipbench/bundled (51 minutes on two cores)
 #   make capfilt-ablation  what CapFilt does, into leaderboards/capfilt_shapes.md (42 minutes on two cores)
-#   make clean             remove .venv, caches, demo/ and build outputs
+#   make clean             remove both environments, caches, demo/ and build outputs
 
 PYTHON ?= python3
 IMAGES ?= 200
@@ -19,11 +20,15 @@ TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 -m bl
 ALONE := OMP_NUM_THREADS=1 $(BLIPBENCH) train
 WORLD := $(DEMO)/world
 BUNDLED := blipbench/bundled
+QUICK := tests/config tests/data tests/inference tests/metrics tests/models tests/shapes tests/cli/test_help.py
 TASKS := retrieval_shapes caption_shapes nocaps_shapes vqa_shapes nlvr_shapes video_shapes
 
-.PHONY: demo test bench lint train-shapes answers joint world capfilt-ablation clean
+.PHONY: demo run-demo test test-newest bench lint train-shapes answers joint world capfilt-ablation clean
 
 demo: .venv/.installed
+	$(MAKE) --no-print-directory run-demo
+
+run-demo:
 	$(BLIPBENCH) data make shapes --out $(DEMO)/shapes --images $(IMAGES) --seed 0
 	$(BLIPBENCH) run $(TASKS) --data $(DEMO)/shapes --out $(DEMO)/runs --fresh
 	$(BLIPBENCH) run retrieval_shapes --rerank none --data $(DEMO)/shapes --out $(DEMO)/itc_only --fresh
@@ -32,6 +37,13 @@ demo: .venv/.installed
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 	$(MAKE) --no-print-directory demo IMAGES=20 DEMO=demo/smoke
+
+# Resolved anew at every call, so that a new release of a package is met here first.
+test-newest:
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/pip install --disable-pip-version-check --quiet --upgrade --upgrade-strategy eager -e '.[dev]'
+	OMP_NUM_THREADS=1 .venv-newest/bin/pytest -n 2 $(QUICK)
+	$(MAKE) --no-print-directory run-demo BIN=.venv-newest/bin IMAGES=20 DEMO=demo/newest
 
 bench: .venv/.installed
 	$(BIN)/pytest tests/benchmarks -m benchmark_suite -s
@@ -70,7 +82,7 @@ capfilt-ablation: world
 		--out leaderboards/capfilt_shapes.md
 
 clean:
-	rm -rf .venv demo dist build .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf .venv .venv-newest demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

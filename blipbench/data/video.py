@@ -1,18 +1,18 @@
-"""From a video file to the frames a model sees: eight of them, spread over the clip as the reference spreads them.
+"""Decodes a video file into the frames that a model sees: eight frames, spread over the clip as in the reference.
 
-In goes a clip (MP4, MOV, WebM, Matroska or AVI), out come uint8 pixels [frames, 3, S, S]. The container is read through
-once without decoding, which tells exactly how many frames there are and when each is shown; then only what leads from a
-keyframe up to a wanted frame is decoded.
+Takes a clip (MP4, MOV, WebM, Matroska or AVI) and returns uint8 pixels [frames, 3, S, S]. The container is first read
+without decoding, to learn exactly how many frames there are and when each is shown. Then only the frames from a
+keyframe to the next wanted frame are decoded.
 
-As in the reference's decoder (decord): frames are scaled bilinearly by swscale straight to the square, turned upright
-where the container says so, counted in the order they are shown whatever their rate, and bit errors that the codec
-conceals pass. Unlike it, a file that ends before its index does is an error.
+As in the reference's decoder (decord), swscale scales frames to the square with bilinear interpolation, frames are
+turned upright if the container says so, they are counted in the order in which they are shown, and bit errors that the
+codec conceals are accepted. Unlike decord, a file that ends before its index is an error.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import torch
@@ -20,6 +20,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
+from packaging.version import Version
 
 from blipbench.errors import DataError
 
@@ -28,17 +29,23 @@ FRAMES = 8  # of a clip, in the paper's retrieval (section 5.6)
 # FFmpeg's other readers include playlists, which name further files and addresses.
 _FORMATS = "mov,matroska,avi"
 
+# A title that is not UTF-8 is no reason to refuse a clip. From version 19 on, PyAV replaces such bytes by itself.
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if Version(av.__version__) < Version("19") else {}
+
 
 class _Coded(NamedTuple):
-    """One frame as it lies in the file; `shown` is its time in units of the stream's time base."""
+    """A frame in the file. `shown` is its time in units of the stream's time base."""
 
     shown: int
     is_key: bool
 
 
 def frame_indices(total: int, frames: int = FRAMES) -> list[int]:
-    """The frames taken of a clip of `total`: an even step from the first on, so that the tail is never seen, and of a
-    clip with fewer than `frames` the first frame alone (the reference's integer step)."""
+    """The frames taken of a clip of `total` frames, with the reference's integer step.
+
+    The step is even and begins at the first frame, so the last frames may not be seen. Of a clip with fewer than
+    `frames` frames, only the first frame is taken.
+    """
     return [place * (total // frames) for place in range(frames)]
 
 
@@ -64,16 +71,16 @@ def decode_clip(path: Path, image_size: int, frames: int = FRAMES) -> torch.Tens
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its first video stream; whatever FFmpeg raises inside becomes a DataError that names the file.
+    """The container and its first video stream. Whatever FFmpeg raises inside becomes a DataError that names the file.
 
-    The absolute path keeps FFmpeg from reading a name with a colon as an address.
+    FFmpeg would take a name with a colon for an address, so it gets the absolute path.
     """
     try:
-        with av.open(str(path.absolute()), options={"format_whitelist": _FORMATS}, metadata_errors="replace") as clip:
+        with av.open(str(path.absolute()), options={"format_whitelist": _FORMATS}, **_METADATA) as clip:
             if not clip.streams.video:
                 raise DataError(f"{path}: there is no video in the file, only {_kinds(clip)}; replace the file")
             stream = clip.streams.video[0]
-            stream.codec_context.thread_count = 1  # the loader decodes clips side by side, a process each
+            stream.codec_context.thread_count = 1  # the loader decodes clips in parallel, one in each process
             yield clip, stream
     except av.FFmpegError as error:
         reason = "it is empty" if path.is_file() and not path.stat().st_size else error.strerror
@@ -81,7 +88,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _read_timeline(path: Path, container: InputContainer, stream: VideoStream) -> list[_Coded]:
-    """Every frame that is shown, in the order in which they are; those without a time keep the file's order."""
+    """Every frame that is shown, in the order of showing. Frames without a time keep the order of the file."""
     packets = [packet for packet in container.demux(stream) if packet.size]  # the last one only ends the stream
     promised = len(stream.index_entries)
     if len(packets) < promised or any(packet.is_corrupt for packet in packets):
@@ -98,14 +105,14 @@ def _read_timeline(path: Path, container: InputContainer, stream: VideoStream) -
 
 
 def _has_distinct_times(timeline: Sequence[_Coded]) -> bool:
-    """Whether a frame's time says which one it is; in some AVI files none has any."""
+    """Whether the time of a frame identifies it. In some AVI files, frames have no times."""
     return len({frame.shown for frame in timeline}) == len(timeline)
 
 
 def _seek_frames(
     container: InputContainer, stream: VideoStream, timeline: Sequence[_Coded], wanted: Sequence[int]
 ) -> Iterator[VideoFrame]:
-    """The frames at `wanted` (ascending), each reached from the last keyframe before it or from where decoding is."""
+    """The frames at `wanted` (ascending). Decoding begins at the last keyframe before each, unless it is past that."""
     place = {frame.shown: index for index, frame in enumerate(timeline)}
     reached = -1
     container.seek(timeline[0].shown, stream=stream)
@@ -127,7 +134,7 @@ def _seek_frames(
 def _count_frames(
     container: InputContainer, stream: VideoStream, timeline: Sequence[_Coded], wanted: Sequence[int]
 ) -> Iterator[VideoFrame]:
-    """The frames at `wanted`, everything before them decoded: for containers that do not time their frames."""
+    """The frames at `wanted`, by decoding everything before them: for containers without times."""
     container.seek(0)
     chosen = set(wanted)
     for index, frame in enumerate(container.decode(stream)):

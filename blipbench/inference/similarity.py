@@ -44,11 +44,6 @@ def rank_of(queries: Tensor, keys: Tensor, targets: npt.NDArray[np.int64]) -> np
     return ranks
 
 
-def pair_similarity(queries: Tensor, keys: Tensor) -> Tensor:
-    """Similarity of queries[i] with keys[i]: [n]."""
-    return (queries * keys).sum(-1)
-
-
 def _blocks(queries: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
     rows = max(1, BLOCK_BYTES // (4 * max(1, len(keys))))
     return queries.split(rows) if len(queries) else ()

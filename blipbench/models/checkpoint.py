@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from blipbench.download import Progress
@@ -119,15 +119,12 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint, task: str) -> None:
 
 
 def resize_position_embedding(pos_embed: Tensor, grid: int) -> Tensor:
-    """Learned positions [1, 1 + g * g, width] resampled to [1, 1 + grid * grid, width], the class token's kept.
+    """Learned positions [1, 1 + g * g, width] resampled to [1, 1 + grid * grid, width]. The class token's are kept.
 
-    Bicubic, corners not aligned and without antialiasing, as the reference does (timm's own helper antialiases).
+    Bicubic and without antialiasing, as the reference does.
     """
-    class_position, patches = pos_embed[:, :1], pos_embed[:, 1:]
-    old_grid = round(patches.shape[1] ** 0.5)
-    image = patches.reshape(1, old_grid, old_grid, -1).permute(0, 3, 1, 2)  # [1, width, g, g]
-    image = F.interpolate(image, size=(grid, grid), mode="bicubic", align_corners=False, antialias=False)
-    return torch.cat([class_position, image.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+    resized: Tensor = resample_abs_pos_embed(pos_embed, [grid, grid], interpolation="bicubic", antialias=False)
+    return resized
 
 
 def as_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from blipbench.models.checkpoint import resize_position_embedding
 from blipbench.models.config import ModelConfig, TextConfig
 from blipbench.models.med import Attention, Embeddings, Intermediate, Projections, Residual
 from blipbench.models.vit import ImageEncoder
@@ -140,22 +139,6 @@ class BlipNlvr(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, left: Tensor, right: Tensor) -> Tensor:
         """Logits [n, 2] (false, true); the arguments are those of `class_states`."""
         return self.cls_head(self.class_states(input_ids, attention_mask, left, right))
-
-
-def init_from_pretrained(model: BlipNlvr, state: Mapping[str, Tensor]) -> list[str]:
-    """Start finetuning from a checkpoint of another kind: its one cross-attention initialises both.
-
-    Position embeddings are resized to the model's image size. Returns the names of the parameters that no pre-trained
-    weight reaches and that stay as they are, random: the head, and the merging layers. A model to be evaluated is
-    loaded by `checkpoint.load_weights`, which refuses such a file. Raises RuntimeError, as torch does, where another
-    shape differs.
-    """
-    wanted = model.state_dict()
-    given = {name: tensor for name, tensor in twin_state_dict(state).items() if name in wanted}
-    vision = model.config.vision
-    positions = "visual_encoder.pos_embed"
-    given[positions] = resize_position_embedding(given[positions], vision.image_size // vision.patch_size)
-    return sorted(model.load_state_dict(given, strict=False).missing_keys)
 
 
 def twin_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
