@@ -14,13 +14,14 @@ from safetensors import SafetensorError
 
 from blipbench.errors import BlipbenchError
 
+RESUME = "Make room and add --resume, or choose another --out"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], way_out: str = RESUME) -> None:
     """`write` a temporary file beside `path`, which then takes its place; its name begins with a dot and ends alike.
 
-    Raises BlipbenchError where it cannot.
+    Raises BlipbenchError if it cannot be written. `way_out` ends the message.
     """
     temporary = path.with_name(f".tmp-{path.name}")
     try:
@@ -34,18 +35,16 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         full = _errno(error) in _DISK_FULL or any(f"os error {number}" in str(error) for number in _DISK_FULL)
         reason = "no space is left for it" if full else (getattr(error, "strerror", None) or str(error))
         kept = "the earlier one is kept" if path.exists() else "what was finished before is kept"
-        raise BlipbenchError(
-            f"{path} could not be written: {reason}; {kept}. Make room and add --resume, or choose another --out"
-        ) from error
+        raise BlipbenchError(f"{path} could not be written: {reason}; {kept}. {way_out}") from error
 
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, way_out: str = RESUME) -> None:
     """The file is whole or absent."""
-    write_whole(path, lambda temporary: temporary.write_bytes(content))
+    write_whole(path, lambda temporary: temporary.write_bytes(content), way_out)
 
 
 def write_text(path: Path, text: str) -> None:

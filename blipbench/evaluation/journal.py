@@ -148,6 +148,9 @@ def _write_part(path: Path, table: pa.Table) -> None:
 def read_part(path: Path, schema: pa.Schema) -> pa.Table:
     """The samples of a file, whose checksums show damage. Raises BlipbenchError if it cannot be read."""
     try:
+        columns, expected = pq.read_schema(path).names, full_schema(schema).names
+        if columns != expected:  # pyarrow would fill those that are missing with nulls
+            raise ValueError(f"its columns are {', '.join(columns)}, not {', '.join(expected)}")
         table = pq.read_table(path, schema=full_schema(schema), page_checksum_verification=True)
         table.validate(full=True)  # also that texts are UTF-8
     except (pa.ArrowException, OSError, ValueError) as error:

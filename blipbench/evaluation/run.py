@@ -8,10 +8,12 @@ import functools
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from blipbench.config.models import list_model_configs
 from blipbench.config.task import Task
@@ -269,14 +271,29 @@ def rescore(folder: Path) -> Result:
     if (plugin := PROTOCOLS.get(result.task.protocol)) is None:
         raise DataError(f"{path}: task.protocol: unknown {result.task.protocol!r} (known: {', '.join(PROTOCOLS)})")
     recipe = plugin.recipe()
-    samples: dict[str, pa.Table] = {}
-    for stage, schema in recipe.stages.items():
-        file = folder / "samples" / f"{stage}.parquet"
-        if file.exists():
-            samples[stage] = read_part(file, schema)
-    if not samples:
-        raise BlipbenchError(f"{folder / 'samples'} has no samples; run the task again with --fresh")
-    metrics = recipe.score(samples, result.seed)
+    metrics = recipe.score(_samples_of(folder, result, recipe.stages), result.seed)
     rescored = result.model_copy(update={"metrics": metric_values(metrics), "notes": list(metrics.notes)})
     _write(folder, rescored, metrics)
     return rescored
+
+
+def _samples_of(folder: Path, result: Result, schemas: Mapping[str, pa.Schema]) -> dict[str, pa.Table]:
+    """All samples of a finished run, by stage. Raises BlipbenchError if a stage or a unit is missing."""
+    samples: dict[str, pa.Table] = {}
+    for stage in result.timing.stages:
+        file = folder / "samples" / f"{stage.name}.parquet"
+        if stage.name not in schemas:
+            raise DataError(
+                f"{folder / 'result.json'}: timing.stages: {result.task.protocol} has no stage {stage.name!r} "
+                f"(known: {', '.join(schemas)}); run the task again with --fresh"
+            )
+        if not file.exists():
+            raise BlipbenchError(f"{file} is missing; run the task again with --resume")
+        samples[stage.name] = read_part(file, schemas[stage.name])
+    found = sum(pc.count_distinct(table.column("unit")).as_py() for table in samples.values())
+    if found != result.units.done or not samples:
+        raise BlipbenchError(
+            f"{folder / 'samples'} has samples of {found} units, but result.json says {result.units.done}; "
+            "run the task again with --fresh"
+        )
+    return samples

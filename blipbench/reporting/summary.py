@@ -4,7 +4,6 @@ In: folders of runs. Out: a table on stdout, a PNG of the same figures.
 """
 
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from blipbench.config.tasks import load_task
-from blipbench.errors import UsageError
+from blipbench.errors import DataError, UsageError
 from blipbench.evaluation.result import MetricValue, Result, read_result
 from blipbench.files import write_bytes
 from blipbench.reporting.published import published_row
@@ -35,9 +34,17 @@ class Figure:
     status: str
 
 
-def find_results(folders: Sequence[Path]) -> list[Result]:
-    """The results of runs, or of all runs below a folder, in the order given. Raises UsageError where there is none."""
-    results = []
+@dataclass(frozen=True)
+class Damaged:
+    """A result.json that cannot be read, and why."""
+
+    file: Path
+    error: str
+
+
+def find_results(folders: Sequence[Path]) -> list[Result | Damaged]:
+    """The results of runs, or of all runs below a folder, in the order given. Raises UsageError if there is none."""
+    results: list[Result | Damaged] = []
     for folder in folders:
         own = folder / "result.json"
         files = [own] if own.exists() else sorted(folder.rglob("result.json"), key=lambda file: file.stat().st_mtime)
@@ -45,8 +52,15 @@ def find_results(folders: Sequence[Path]) -> list[Result]:
             raise UsageError(
                 f"{folder}: there is no result.json in it or below; give a folder of `blipbench run --out`"
             )
-        results += [read_result(file) for file in files]
+        results += [_read(file) for file in files]
     return results
+
+
+def _read(file: Path) -> Result | Damaged:
+    try:
+        return read_result(file)
+    except DataError as error:
+        return Damaged(file, str(error))
 
 
 def figures(results: Sequence[Result], tasks_dir: Path | None = None) -> list[Figure]:
@@ -67,22 +81,23 @@ def figures(results: Sequence[Result], tasks_dir: Path | None = None) -> list[Fi
     return lines
 
 
-def as_records(lines: Sequence[Figure]) -> list[dict[str, Any]]:
-    """The lines as JSON can hold them."""
-    return [
+def as_records(lines: Sequence[Figure], damaged: Sequence[Damaged]) -> list[dict[str, Any]]:
+    """The lines as JSON can hold them, and after them the files that cannot be read."""
+    figures = [
         {**asdict(line), "value": line.value.value, "low": line.value.low, "high": line.value.high} for line in lines
     ]
+    return figures + [{"file": str(one.file), "error": one.error} for one in damaged]
 
 
 def print_figures(lines: Sequence[Figure], console: Console) -> None:
     """The table; a task's name stands at its first line alone."""
     table = Table(box=box.SIMPLE_HEAD)
     for heading, justify in (("task", "left"), ("model", "left"), ("metric", "left"), ("value", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    table.add_column("95% interval", justify="center")
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("95% interval", justify="center", overflow="fold")
     published = any(line.published is not None for line in lines)
     if published:
-        table.add_column("published", justify="right")
+        table.add_column("published", justify="right", overflow="fold")
     before = ("", "", "")
     for line in lines:
         run = (line.task, line.setting, line.model)
@@ -99,7 +114,10 @@ def print_figures(lines: Sequence[Figure], console: Console) -> None:
 
 
 def plot_figures(lines: Sequence[Figure], out: Path) -> None:
-    """A bar for every line of the table, with its interval and the published figure, as a PNG."""
+    """A bar for every line of the table, with its interval and the published figure, as a PNG.
+
+    Raises BlipbenchError if it cannot be written.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -131,5 +149,4 @@ def plot_figures(lines: Sequence[Figure], out: Path) -> None:
         axes.set_xlabel("value with its 95% interval")
     picture = io.BytesIO()
     canvas.savefig(picture, format="png", dpi=120)
-    os.makedirs(out.parent, exist_ok=True)
-    write_bytes(out, picture.getvalue())
+    write_bytes(out, picture.getvalue(), "Choose another --plot")
