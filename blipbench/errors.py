@@ -34,8 +34,12 @@ class CheckpointError(BlipbenchError):
 
 
 class SharedError(BlipbenchError):
-    """What some rank of a distributed run met, raised on all of them at the same point: they can go on together."""
+    """What some rank of a distributed run met, raised on all of them at the same point: they can go on together.
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    `is_mine` is true on one rank, the first that met it. Only that rank reports it.
+    """
+
+    def __init__(self, message: str, exit_code: int, is_mine: bool) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.is_mine = is_mine

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
+from click.core import ParameterSource
 
 from blipbench import __version__
-from blipbench.errors import BlipbenchError
+from blipbench.errors import BlipbenchError, SharedError
 
 INTERNAL_ERROR = 70
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -30,10 +31,14 @@ def explained(debug: bool) -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
+    except click.BadParameter as error:
+        _name_environment(error)
+        raise
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except BlipbenchError as error:
-        _say(f"error{_of_rank()}: {error}")
+        if not isinstance(error, SharedError) or error.is_mine:
+            _say(f"error{_of_rank()}: {error}")
         if debug:
             traceback.print_exc()
         raise SystemExit(error.exit_code) from error
@@ -50,6 +55,14 @@ def explained(debug: bool) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         raise SystemExit(exit_code) from error
+
+
+def _name_environment(error: click.BadParameter) -> None:
+    """Where the value comes from an environment variable, the message names it. click names only the flag."""
+    context, name = error.ctx, error.param.name if error.param is not None else None
+    if context is None or name is None or context.get_parameter_source(name) is not ParameterSource.ENVIRONMENT:
+        return
+    error.message += f" (set by the environment variable {context.auto_envvar_prefix}_{name.upper()})"
 
 
 def _of_the_machine(error: Exception) -> int | None:

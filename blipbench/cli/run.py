@@ -121,7 +121,8 @@ def run(
                 if len(specs) == 1 or (ranks.world_size > 1 and not isinstance(error, SharedError)):
                     raise
                 if ranks.is_main:
-                    click.echo(f"error: {spec.name}: {error}", err=True)
+                    message = str(error).removeprefix(f"{spec.name}: ")  # many messages begin with it
+                    click.echo(f"error: {spec.name}: {message}", err=True)
                 failed[spec.name] = error
                 continue
             if result is not None:

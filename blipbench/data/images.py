@@ -124,6 +124,8 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The image with only its header read; whatever Pillow raises inside becomes a DataError that names the file."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a named pipe would block, a device never end
+        raise DataError(f"{path}: not a regular file; replace it by an image file")
     try:
         # Pillow warns of odd metadata and of bombs below twice its own limit; neither is for the user's terminal.
         with warnings.catch_warnings():

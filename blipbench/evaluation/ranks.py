@@ -79,8 +79,10 @@ class Ranks:
                 raise
             error = mine
         told = self.gather_json(None if error is None else [str(error), error.exit_code])
-        for message, exit_code in filter(None, told):
-            raise SharedError(message, exit_code) from error
+        failed = [rank for rank, one in enumerate(told) if one is not None]
+        if failed:
+            message, exit_code = told[failed[0]]
+            raise SharedError(message, exit_code, is_mine=self.rank == failed[0]) from error
 
 
 def join(on_gpus: bool = False) -> Ranks:

@@ -111,7 +111,11 @@ def check_lengths(max_positions: int, prompt_ids: Sequence[int], settings: Searc
     if len(prompt_ids) >= settings.max_length:
         raise UsageError(
             f"max_length: {settings.max_length} tokens leave no room after the prompt, which has {len(prompt_ids)}; "
-            "give more, or a shorter prompt"
+            "use a shorter prompt or a larger max_length"
+        )
+    if settings.min_length > settings.max_length:
+        raise UsageError(
+            f"min_length: {settings.min_length} tokens are more than max_length, which is {settings.max_length}"
         )
     if settings.max_length > max_positions:
         raise UsageError(f"max_length: {settings.max_length} is more than the model's {max_positions} positions")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -64,7 +65,7 @@ def convert_checkpoint(
         out.parent.mkdir(parents=True, exist_ok=True)
         if layout == "official":
             with _replacing(out) as temporary:
-                torch.save({"model": _compact(file.tensors)}, temporary)
+                _write_pth(file.tensors, temporary)
             bring_vocabulary(file.folder, out.parent)
             return Conversion(out, layout, len(file.tensors), extras)
         resolved = resolve_config(file.path, read_sizes(file.path, file.tensors), config, file.stated, configs)
@@ -76,8 +77,8 @@ def convert_checkpoint(
         kept, left_out = to_transformers(file.tensors, kind)
         _write_folder(file, kept, resolved, kind, out)
         return Conversion(out, layout, len(kept), (*left_out, *extras))
-    except OSError as error:
-        raise CheckpointError(f"{out}: cannot be written ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{out}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
 
 def save_checkpoint(tensors: Mapping[str, Tensor], config: ModelConfig, out: Path) -> None:
@@ -91,11 +92,21 @@ def save_checkpoint(tensors: Mapping[str, Tensor], config: ModelConfig, out: Pat
         out.parent.mkdir(parents=True, exist_ok=True)
         with _replacing(out) as temporary:
             if out.suffix == ".pth":
-                torch.save({"model": _compact(tensors)}, temporary)
+                _write_pth(tensors, temporary)
             else:
                 _write_safetensors(tensors, {CONFIG_KEY: config.model_dump_json()}, temporary)
-    except OSError as error:
-        raise CheckpointError(f"{out}: cannot be written ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{out}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _write_pth(tensors: Mapping[str, Tensor], path: Path) -> None:
+    with open(path, "wb") as file:
+        try:
+            torch.save({"model": _compact(tensors)}, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch hides why a write failed
+                raise error.__context__ from error
+            raise
 
 
 def _write_safetensors(tensors: Mapping[str, Tensor], header: dict[str, str], path: Path) -> None:

@@ -176,6 +176,12 @@ def test_lengths_that_leave_no_room_for_a_caption_are_refused(web: Path, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_shortest_caption_longer_than_the_longest_is_refused(web: Path, tmp_path: Path) -> None:
+    done = capfilt(web, tmp_path, *CAPTIONER, "--max-length", 10, "--min-length", 11)
+    assert done.exit_code == 2 and "min_length: 11 tokens are more than max_length, which is 10" in done.output
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "models, message",
     [

@@ -1,6 +1,7 @@
 """What a command prints when something goes wrong: a message and an exit code, never a traceback unless asked."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,39 @@ def test_an_out_that_is_a_file_is_refused_before_any_work(tmp_path: Path, name: 
     for out in (file, file / "below"):
         done = blipbench(*name.split(), *inputs, "--out", out)
         assert done.exit_code == 2 and f"--out {out}: {file} is not a folder" in done.output
+
+
+@pytest.mark.parametrize(
+    "variable, value, command",
+    [
+        ("BLIPBENCH_RUN_SEED", "-5", ["run", "vqa_shapes"]),
+        ("BLIPBENCH_CAPTION_PRECISION", "double", ["caption", "a.jpg", "--ckpt", "shapes_base"]),
+        ("BLIPBENCH_DATA_MAKE_SHAPES_IMAGES", "many", ["data", "make", "shapes", "--out", "data"]),
+        ("BLIPBENCH_DEBUG", "maybe", ["list"]),
+        ("BLIPBENCH_TASKS", "/nowhere", ["list"]),
+    ],
+)
+def test_a_wrong_environment_variable_is_named(
+    variable: str, value: str, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    done = blipbench(*command)
+    assert done.exit_code == 2 and variable in done.stderr and value in done.stderr
+
+
+def test_a_wrong_flag_is_not_blamed_on_the_environment() -> None:
+    done = blipbench("run", "vqa_shapes", "--seed", "-5")
+    assert done.exit_code == 2 and "'--seed'" in done.stderr and "environment" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["convert", "slim"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path: Path, name: str, suffix: str) -> None:
+    done = subprocess.run(
+        command(["ckpt", name, "shapes_base", str(tmp_path / f"out{suffix}")]),
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),  # as a full disk
+    )
+    assert done.returncode == 1 and f"error: {tmp_path / f'out{suffix}'}: cannot be written" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,13 @@ def test_a_bad_picture_is_named_and_the_others_are_captioned(golden: Golden, tmp
     assert done.exit_code == 1
     assert done.stdout == blipbench("caption", first, second, *flags).stdout
     assert f"error: {page}: not an image" in done.stderr
+
+
+def test_a_named_pipe_is_no_picture_and_does_not_block(golden: Golden, tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe.jpg")
+    done = blipbench("caption", pipe, golden.pictures()[0], *with_checkpoint("tiny_caption.pth"))
+    assert done.exit_code == 1
+    assert f"error: {pipe}: not a regular file" in done.stderr and len(done.stdout.splitlines()) == 1
 
 
 def test_a_bad_picture_is_an_error_in_json(golden: Golden, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_samples_hold_every_score(tmp_path: Path) -> None:
 def test_several_tasks_go_on_after_one_fails(tmp_path: Path) -> None:
     arguments = golden_arguments(tmp_path)
     done = blipbench("run", "retrieval_shapes", *arguments[1:])
-    says(done, 1, "error: retrieval_shapes:", "1 of 2 tasks failed or are incomplete: retrieval_shapes")
+    says(done, 1, "error: retrieval_shapes: annotation file", "1 of 2 tasks failed or are incomplete: retrieval_shapes")
     assert result_of(tmp_path)["status"] == "complete"
 
 
@@ -147,11 +147,12 @@ def test_several_ranks_go_on_together_after_a_task_that_cannot_start(tmp_path: P
     assert result_of(tmp_path)["status"] == "complete"
 
 
-def test_a_folder_that_only_the_first_rank_looks_into_is_refused_on_all(tmp_path: Path) -> None:
+def test_a_folder_that_is_refused_ends_all_ranks_and_only_the_one_that_looked_says_why(tmp_path: Path) -> None:
     blipbench(*golden_arguments(tmp_path))
     ranks = run_forked(golden_arguments(tmp_path), ranks=2)
     assert [rank.exit_code for rank in ranks] == [2, 2]
-    assert all("already holds a finished run" in rank.output for rank in ranks)
+    assert "error: " in ranks[0].output and "already holds a finished run" in ranks[0].output
+    assert "error" not in ranks[1].output
 
 
 def test_a_task_of_ones_own_may_name_its_checkpoint(tmp_path: Path) -> None:

@@ -106,14 +106,15 @@ def test_a_missing_image_is_refused_by_name_before_training(world: Path, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_image_is_named_by_every_rank_whichever_decodes_it(world: Path, tmp_path: Path) -> None:
+def test_a_damaged_image_ends_all_ranks_and_is_named_by_the_one_that_decodes_it(world: Path, tmp_path: Path) -> None:
     copy = tmp_path / "world"
     shutil.copytree(world, copy)
     image = copy / "images" / "train" / "shapes_train_000011.jpg"  # of the second rank's part
     image.write_bytes(b"no image")
-    for ended in run_forked(train_arguments(write_config(tmp_path), copy, tmp_path / "out"), ranks=2):
-        assert ended.exit_code == 1
-        assert "shapes_train_000011.jpg: not an image" in ended.output
+    first, second = run_forked(train_arguments(write_config(tmp_path), copy, tmp_path / "out"), ranks=2)
+    assert (first.exit_code, second.exit_code) == (1, 1)
+    assert "error on rank 1: " in second.output and "shapes_train_000011.jpg: not an image" in second.output
+    assert "shapes_train_000011.jpg" not in first.output
 
 
 def test_ranks_that_train_print_no_warning(world: Path, tmp_path: Path) -> None:
