@@ -28,7 +28,7 @@ from blipbench.errors import UsageError
     cls=Command,
     epilog=examples(
         "blipbench capfilt --captioner cap.pth --filter itm.pth --data web.json --out boot.json",
-        "blipbench capfilt --filter shapes_base --data DIR/web_shapes.json --out boot.json --limit 100",
+        "blipbench capfilt --filter shapes_base --data data/shapes_web_train.json --out boot.json --limit 100",
     ),
 )
 @options(

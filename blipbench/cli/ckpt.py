@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blipbench.cli.help import Command, examples
+from blipbench.cli.help import Command, Group, examples
 from blipbench.cli.options import PATH, json_option, model_option, options, seed_option
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ _LAYOUT_OF_SUFFIX: "dict[str, Layout]" = {".pth": "official", ".safetensors": "s
 
 
 @click.group(
-    epilog=examples("blipbench ckpt inspect model_base.pth", "blipbench ckpt random --model tiny --out tiny.pth")
+    cls=Group,
+    epilog=examples("blipbench ckpt inspect model_base.pth", "blipbench ckpt random --model tiny --out tiny.pth"),
 )
 def ckpt() -> None:
     """Inspect, convert and make checkpoints."""
@@ -83,7 +84,7 @@ def convert(source: str, out: Path, layout: "Layout | None", model: str | None) 
     cls=Command,
     epilog=examples(
         "blipbench ckpt slim runs/train/joint_shapes/last.safetensors small.safetensors",
-        "blipbench ckpt slim model_base.pth model_base_small.safetensors",
+        "blipbench ckpt slim shapes_base shapes_small.safetensors",
     ),
 )
 @click.argument("source", metavar="IN")
@@ -102,8 +103,8 @@ def slim(source: str, out: Path) -> None:
 @ckpt.command(
     cls=Command,
     epilog=examples(
-        "blipbench ckpt random --model tiny --out tiny.safetensors",
         "blipbench ckpt random --model base --seed 1 --out random_base.pth",
+        "blipbench ckpt random --model tiny --out tiny.safetensors",
     ),
 )
 @options(

@@ -5,19 +5,21 @@ from pathlib import Path
 
 import click
 
-from blipbench.cli.help import Command, examples
+from blipbench.cli.help import Command, Group, examples
 from blipbench.cli.options import PATH, data_option, options, refuse_file, seed_option, tasks_dir_option
 
 
 @click.group(
-    epilog=examples("blipbench data prepare retrieval_coco --data DIR", "blipbench data verify vqa --data DIR --deep")
+    cls=Group,
+    epilog=examples("blipbench data prepare retrieval_coco --data DIR", "blipbench data make shapes --out data"),
 )
 def data() -> None:
     """Make, prepare and verify data."""
 
 
 @data.group(
-    epilog=examples("blipbench data make shapes --out data", "blipbench data make shapes --out data --images 20")
+    cls=Group,
+    epilog=examples("blipbench data make shapes --out data", "blipbench data make shapes --out data --images 20"),
 )
 def make() -> None:
     """Generate data sets."""
@@ -26,8 +28,8 @@ def make() -> None:
 @make.command(
     cls=Command,
     epilog=examples(
-        "blipbench data make shapes --out data --images 200 --seed 0",
         "blipbench data make shapes --out data --images 200 --train-images 32000",
+        "blipbench data make shapes --out data --images 20",
     ),
 )
 @options(
@@ -113,7 +115,7 @@ class _Downloads:
 @data.command(
     cls=Command,
     epilog=examples(
-        "blipbench data verify retrieval_coco --data DIR", "blipbench data verify retrieval_shapes --data DIR --deep"
+        "blipbench data verify retrieval_coco --data DIR", "blipbench data verify retrieval_shapes --data data --deep"
     ),
 )
 @click.argument("task")

@@ -1,7 +1,7 @@
 """The help of every command: options under headings, and two examples at the end.
 
-A command is made with `click.command(cls=Command, epilog=examples(...))`. Which heading an option comes under is stated
-here by its name, since the same name means the same in every command.
+A command is made with `click.command(cls=Command, epilog=examples(...))`, a group with `click.group(cls=Group, ...)`.
+Which heading an option comes under is stated here by its name, since the same name means the same in every command.
 """
 
 import click
@@ -18,13 +18,24 @@ HEADINGS: dict[str, tuple[str, ...]] = {
 }
 
 
-def examples(*lines: str) -> str:
-    """An epilog that click prints line by line."""
-    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+def examples(real: str, shapes: str) -> str:
+    """An epilog of two command lines. The last one works without a download, after `data make shapes --out data`."""
+    return f"Examples:\n  {real}\n  {shapes}\n"
 
 
-class Command(click.Command):
-    """A command whose help shows its options under headings."""
+class _WithExamples(click.Command):
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.epilog:
+            formatter.write_paragraph()
+            formatter.write(self.epilog)  # as it is: click would indent it and break its lines
+
+
+class Group(_WithExamples, click.Group):
+    """A group of commands whose help ends with examples."""
+
+
+class Command(_WithExamples):
+    """A command whose help shows its options under headings and ends with examples."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows: dict[str, list[tuple[str, str]]] = {}

@@ -9,9 +9,7 @@ from blipbench.cli.help import Command, examples
 from blipbench.cli.options import json_option, options, tasks_dir_option
 
 
-@click.command(
-    name="list", cls=Command, epilog=examples("blipbench list", "blipbench list --tasks-dir examples/own_data")
-)
+@click.command(name="list", cls=Command, epilog=examples("blipbench list --tasks-dir my_tasks", "blipbench list"))
 @options(tasks_dir_option, json_option)
 def list_command(tasks_dir: Path | None, as_json: bool) -> None:
     """List the tasks."""

@@ -16,7 +16,7 @@ from blipbench.cli.ckpt import ckpt
 from blipbench.cli.data import data
 from blipbench.cli.doctor import doctor
 from blipbench.cli.errors import explained
-from blipbench.cli.help import examples
+from blipbench.cli.help import Group, examples
 from blipbench.cli.list import list_command
 from blipbench.cli.match import match
 from blipbench.cli.run import run
@@ -26,7 +26,7 @@ from blipbench.cli.table import table
 from blipbench.cli.train import train
 
 
-class Program(click.Group):
+class Program(Group):
     """Prints every error as a message with an exit code, never as a traceback."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -47,8 +47,8 @@ class Program(click.Group):
         "token_normalize_func": lambda token: token.replace("_", "-"),
     },
     epilog=examples(
-        "blipbench list",
         "blipbench run retrieval_coco --ckpt model_base_retrieval_coco.pth --data DIR",
+        "blipbench list",
     ),
 )
 @click.version_option(__version__)

@@ -31,7 +31,7 @@ from blipbench.errors import BlipbenchError, SharedError
     cls=Command,
     epilog=examples(
         "blipbench run retrieval_coco --ckpt model_base_retrieval_coco.pth --data DIR --amp",
-        "blipbench run retrieval_shapes vqa_shapes --data demo/shapes --limit 20",
+        "blipbench run retrieval_shapes vqa_shapes --data data --limit 20",
     ),
 )
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")

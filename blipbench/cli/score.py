@@ -12,8 +12,8 @@ from blipbench.cli.results import print_one
 @click.command(
     cls=Command,
     epilog=examples(
-        "blipbench score runs/retrieval_shapes/shapes_base",
         "blipbench score runs/caption_coco/model_base_caption_capfilt_large --json",
+        "blipbench score runs/retrieval_shapes/shapes_base",
     ),
 )
 @click.argument("run_folder", metavar="RUN", type=NamedPath(path_type=Path, exists=True, file_okay=False))

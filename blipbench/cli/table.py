@@ -9,7 +9,7 @@ from blipbench.cli.help import Command, examples
 from blipbench.cli.options import NamedPath, json_option, options, tasks_dir_option
 
 
-@click.command(cls=Command, epilog=examples("blipbench table runs", "blipbench table runs other_runs --plot table.png"))
+@click.command(cls=Command, epilog=examples("blipbench table runs other_runs", "blipbench table runs --plot table.png"))
 @click.argument(
     "folders", metavar="RUN...", nargs=-1, required=True, type=NamedPath(path_type=Path, exists=True, file_okay=False)
 )

@@ -22,7 +22,7 @@ from blipbench.cli.options import (
     cls=Command,
     epilog=examples(
         "blipbench train retrieval_coco --data DIR --init model_base.pth",
-        "blipbench train joint_shapes --data DIR --init shapes_base --set max_steps=100 --set batch_size=8",
+        "blipbench train joint_shapes --data data --init shapes_base --set max_steps=20 --set batch_size=8",
     ),
 )
 @click.argument("config", metavar="CONFIG")

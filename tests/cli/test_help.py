@@ -3,9 +3,11 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from glob import glob
 from pathlib import Path
 
 import click
@@ -51,6 +53,32 @@ def test_help_ends_with_two_examples_that_parse(name: str, tmp_path: Path, monke
     assert len(examples) == 2
     for example in examples:
         parse(shlex.split(example)[1:])
+
+
+def test_the_last_example_of_every_command_works_without_a_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")  # without Java, which takes seconds
+    for name in ORDER:
+        example = COMMANDS[name].epilog.splitlines()[-1]  # type: ignore[union-attr]
+        arguments = [at for part in shlex.split(example)[1:] for at in (sorted(glob(part)) or [part])]
+        done = blipbench(*arguments)
+        assert done.exit_code == 0, f"{example}: {done.output}"
+        if name == "data make shapes":
+            shutil.copy("data/images/test/shapes_test_000000.jpg", "scene.jpg")
+
+
+# Each needs only what those before it have made. `data prepare` downloads; `doctor` depends on the machine.
+ORDER = (
+    *("data make shapes", "data verify", "run", "score", "table", "list", "show", "caption", "ask", "match"),
+    *("capfilt", "train", "ckpt inspect", "ckpt convert", "ckpt slim", "ckpt random"),
+)
+
+
+def test_every_command_has_an_example_that_is_tried() -> None:
+    of_commands = {name for name, command in COMMANDS.items() if not isinstance(command, click.Group)}
+    assert of_commands - set(ORDER) == {"data prepare", "doctor"}
 
 
 def parse(arguments: list[str], command: click.Command = main) -> None:
