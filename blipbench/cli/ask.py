@@ -7,7 +7,7 @@ import click
 
 from blipbench.cli.checkpoint import load
 from blipbench.cli.help import Command, examples
-from blipbench.cli.options import PATH, TRYING, options
+from blipbench.cli.options import TEXT, TRYING, options
 
 
 @click.command(
@@ -17,8 +17,8 @@ from blipbench.cli.options import PATH, TRYING, options
         'blipbench ask scene.jpg "what color is the star?" --ckpt shapes_vqa --json',
     ),
 )
-@click.argument("picture", metavar="IMG", type=PATH)
-@click.argument("question")
+@click.argument("picture", metavar="IMG", type=click.Path(path_type=Path))
+@click.argument("question", type=TEXT)
 @options(*TRYING)
 def ask(
     picture: Path,

@@ -10,6 +10,7 @@ from blipbench.cli.options import (
     COMPUTING,
     PATH,
     RUNNING,
+    TEXT,
     json_option,
     limit_option,
     options,
@@ -33,11 +34,18 @@ from blipbench.errors import UsageError
 )
 @options(
     click.option(
-        "--captioner", metavar="CKPT", help="Model that writes a caption for each image (default: no captions)."
+        "--captioner",
+        metavar="CKPT",
+        type=TEXT,
+        help="Model that writes a caption for each image (default: no captions).",
     ),
     click.option("--captioner-model", help="Sizes of the captioner, if they cannot be read from its checkpoint."),
     click.option(
-        "--filter", "matcher", metavar="CKPT", help="Model whose ITM head drops texts (default: keep all texts)."
+        "--filter",
+        "matcher",
+        metavar="CKPT",
+        type=TEXT,
+        help="Model whose ITM head drops texts (default: keep all texts).",
     ),
     click.option("--filter-model", help="Sizes of the filter, if they cannot be read from its checkpoint."),
     click.option("--data", required=True, type=PATH, help='Web texts: a JSON list of {"image", "caption"}.'),

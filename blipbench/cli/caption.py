@@ -7,7 +7,7 @@ import click
 
 from blipbench.cli.checkpoint import load
 from blipbench.cli.help import Command, examples
-from blipbench.cli.options import PATH, TRYING, options, prompt_option
+from blipbench.cli.options import TRYING, options, prompt_option
 
 
 @click.command(
@@ -17,7 +17,7 @@ from blipbench.cli.options import PATH, TRYING, options, prompt_option
         'blipbench caption *.jpg --ckpt shapes_base --prompt "" --json',
     ),
 )
-@click.argument("pictures", nargs=-1, required=True, metavar="IMG...", type=PATH)
+@click.argument("pictures", nargs=-1, required=True, metavar="IMG...", type=click.Path(path_type=Path))
 @options(prompt_option, *TRYING)
 def caption(
     pictures: tuple[Path, ...],

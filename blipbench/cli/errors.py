@@ -30,7 +30,7 @@ def explained(debug: bool) -> Iterator[None]:
     """Turn what is raised inside into a message on stderr and an exit code."""
     try:
         yield
-        sys.stdout.flush()
+        flush_stdout()
     except click.BadParameter as error:
         _name_environment(error)
         raise
@@ -103,6 +103,12 @@ def _say(message: str) -> None:
 def _of_rank() -> str:
     rank = os.environ.get("RANK", "0")
     return "" if rank == "0" else f" on rank {rank}"
+
+
+def flush_stdout() -> None:
+    """Raises OSError if stdout cannot be written. A process that was started without one has None."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def drop_stdout() -> None:

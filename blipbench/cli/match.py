@@ -8,7 +8,7 @@ import click
 
 from blipbench.cli.checkpoint import load
 from blipbench.cli.help import Command, examples
-from blipbench.cli.options import PATH, TRYING, options
+from blipbench.cli.options import TEXT, TRYING, options
 
 
 @click.command(
@@ -18,8 +18,8 @@ from blipbench.cli.options import PATH, TRYING, options
         'blipbench match scene.jpg "a red circle" --ckpt shapes_base --json',
     ),
 )
-@click.argument("picture", metavar="IMG", type=PATH)
-@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@click.argument("picture", metavar="IMG", type=click.Path(path_type=Path))
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...", type=TEXT)
 @options(*TRYING)
 def match(
     picture: Path,

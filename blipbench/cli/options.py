@@ -20,22 +20,45 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Text(click.types.StringParamType):
+    """A text in valid UTF-8. A shell also passes on other bytes, which tokenizers and parsers cannot read."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = super().convert(value, param, ctx)
+        if not _is_utf8(text):
+            self.fail(f"{text!r} is not valid UTF-8", param, ctx)
+        return text
+
+
 class NamedPath(click.Path):
-    """A path that is not empty: Python takes the empty one for the current folder."""
+    """A path that is not empty, which Python takes for the current folder, and that results can name in UTF-8."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail("the name is empty", param, ctx)
+        if not _is_utf8(str(value)):
+            self.fail(f"the name {str(value)!r} is not valid UTF-8; rename it", param, ctx)
         return super().convert(value, param, ctx)
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+TEXT = Text()
 PATH = NamedPath(path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)
 
 _CKPT_HELP = "Checkpoint: a file, a transformers folder, a hub id, or the name of a bundled or official checkpoint"
 
-ckpt_option = click.option("--ckpt", required=True, help=f"{_CKPT_HELP}.")
-task_ckpt_option = click.option("--ckpt", help=f"{_CKPT_HELP} (default: the one that the task names, if any).")
+ckpt_option = click.option("--ckpt", required=True, type=TEXT, help=f"{_CKPT_HELP}.")
+task_ckpt_option = click.option(
+    "--ckpt", type=TEXT, help=f"{_CKPT_HELP} (default: the one that the task names, if any)."
+)
 model_option = click.option(
     "--model", help="Sizes of the model (a name or a YAML file), if they cannot be read from the checkpoint."
 )
@@ -46,6 +69,7 @@ tasks_dir_option = click.option(
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use only the first N images, with all texts.")
 prompt_option = click.option(
     "--prompt",
+    type=TEXT,
     default="a picture of ",
     show_default=True,
     help="Beginning of every caption, as in the captioner's training. It is removed from the caption.",

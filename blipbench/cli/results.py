@@ -1,13 +1,12 @@
 """How `run` and `score` print a result that is saved already."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from blipbench.cli.errors import drop_stdout
+from blipbench.cli.errors import drop_stdout, flush_stdout
 from blipbench.errors import BlipbenchError
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def print_one(result: "Result", folder: Path, as_json: bool, tasks_dir: Path | N
             click.echo(json.dumps(result.model_dump(mode="json")))
         else:
             print_result(result, tasks_dir)
-        sys.stdout.flush()
+        flush_stdout()
     except BrokenPipeError:
         raise
     except OSError as error:

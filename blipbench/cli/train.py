@@ -9,6 +9,7 @@ from blipbench.cli.interrupt import resumable
 from blipbench.cli.options import (
     PATH,
     SEED,
+    TEXT,
     data_option,
     device_option,
     fresh_option,
@@ -27,7 +28,7 @@ from blipbench.cli.options import (
 )
 @click.argument("config", metavar="CONFIG")
 @options(
-    click.option("--init", help="Initial weights: a BLIP checkpoint, given as in `blipbench run --ckpt`."),
+    click.option("--init", type=TEXT, help="Initial weights: a BLIP checkpoint, given as in `blipbench run --ckpt`."),
     click.option("--bert", type=PATH, help="Initial weights of the text encoder: a transformers BERT folder."),
     click.option("--vit", type=PATH, help="Initial weights of the image encoder: a timm ViT or a BLIP checkpoint."),
     data_option,

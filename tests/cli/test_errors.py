@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,13 @@ def test_a_reader_that_ends_early_ends_the_command_quietly() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_without_a_stdout_the_result_is_still_saved(tmp_path: Path) -> None:
+    closed = shlex.join(command(golden_arguments(tmp_path, limit=3))) + " >&-"
+    done = subprocess.run(closed, shell=True, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+    assert result_of(tmp_path)["status"] == "complete"
+
+
 @pytest.mark.parametrize("more", [[], ["--json"]], ids=["table", "json"])
 def test_a_full_disk_under_stdout_is_said_and_the_result_named(tmp_path: Path, more: list[str]) -> None:
     with open("/dev/full", "w") as full:
@@ -130,3 +138,23 @@ def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path: Path, name: str,
     )
     assert done.returncode == 1 and f"error: {tmp_path / f'out{suffix}'}: cannot be written" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+NOT_UTF8 = os.fsdecode(b"caf\xe9")  # Latin 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["match", "a.jpg", NOT_UTF8, "--ckpt", "shapes_base"],
+        ["ask", "a.jpg", NOT_UTF8, "--ckpt", "shapes_vqa"],
+        ["caption", "a.jpg", "--prompt", NOT_UTF8, "--ckpt", "shapes_base"],
+        ["run", "vqa_shapes", "--out", NOT_UTF8],
+        ["run", "vqa_shapes", "--data", NOT_UTF8],
+        ["run", "vqa_shapes", "--ckpt", NOT_UTF8],
+        ["ckpt", "inspect", NOT_UTF8],
+    ],
+)
+def test_bytes_that_are_not_utf_8_are_refused(command: list[str]) -> None:
+    done = blipbench(*command)
+    assert done.exit_code == 2 and "is not valid UTF-8" in done.stderr
