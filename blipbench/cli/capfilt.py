@@ -8,9 +8,10 @@ from blipbench.cli.help import Command, examples
 from blipbench.cli.interrupt import resumable
 from blipbench.cli.options import (
     COMPUTING,
+    NAME,
     PATH,
     RUNNING,
-    TEXT,
+    FiniteRange,
     json_option,
     limit_option,
     options,
@@ -36,25 +37,27 @@ from blipbench.errors import UsageError
     click.option(
         "--captioner",
         metavar="CKPT",
-        type=TEXT,
+        type=NAME,
         help="Model that writes a caption for each image (default: no captions).",
     ),
-    click.option("--captioner-model", help="Sizes of the captioner, if they cannot be read from its checkpoint."),
+    click.option(
+        "--captioner-model", type=NAME, help="Sizes of the captioner, if they cannot be read from its checkpoint."
+    ),
     click.option(
         "--filter",
         "matcher",
         metavar="CKPT",
-        type=TEXT,
+        type=NAME,
         help="Model whose ITM head drops texts (default: keep all texts).",
     ),
-    click.option("--filter-model", help="Sizes of the filter, if they cannot be read from its checkpoint."),
+    click.option("--filter-model", type=NAME, help="Sizes of the filter, if they cannot be read from its checkpoint."),
     click.option("--data", required=True, type=PATH, help='Web texts: a JSON list of {"image", "caption"}.'),
     click.option("--images", type=PATH, help="Folder of the images (default: the folder of --data)."),
     limit_option,
     prompt_option,
     click.option(
         "--top-p",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=FiniteRange(0, 1, min_open=True),
         default=0.9,
         show_default=True,
         help="Sample from the likeliest tokens with this total probability.",
@@ -68,7 +71,7 @@ from blipbench.errors import UsageError
     ),
     click.option(
         "--repetition-penalty",
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, min_open=True),
         default=1.1,
         show_default=True,
         help="Penalty of tokens that the caption already has.",

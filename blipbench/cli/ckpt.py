@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blipbench.cli.help import Command, Group, examples
-from blipbench.cli.options import PATH, TEXT, json_option, model_option, options, seed_option
+from blipbench.cli.options import NAME, PATH, json_option, model_option, options, seed_option
 
 if TYPE_CHECKING:
     from blipbench.models.checkpoint_files import Layout
@@ -27,7 +27,7 @@ def ckpt() -> None:
 @ckpt.command(
     cls=Command, epilog=examples("blipbench ckpt inspect model_base.pth", "blipbench ckpt inspect shapes_base --json")
 )
-@click.argument("file", type=TEXT)
+@click.argument("file", type=NAME)
 @options(model_option, json_option)
 def inspect(file: str, model: str | None, as_json: bool) -> None:
     """Show what a checkpoint is.
@@ -52,7 +52,7 @@ def inspect(file: str, model: str | None, as_json: bool) -> None:
         "blipbench ckpt convert shapes_base shapes_folder --layout transformers",
     ),
 )
-@click.argument("source", metavar="IN", type=TEXT)
+@click.argument("source", metavar="IN", type=NAME)
 @click.argument("out", type=PATH)
 @options(
     model_option,
@@ -87,7 +87,7 @@ def convert(source: str, out: Path, layout: "Layout | None", model: str | None) 
         "blipbench ckpt slim shapes_base shapes_small.safetensors",
     ),
 )
-@click.argument("source", metavar="IN", type=TEXT)
+@click.argument("source", metavar="IN", type=NAME)
 @click.argument("out", type=PATH)
 def slim(source: str, out: Path) -> None:
     """Write a smaller copy of a checkpoint.
@@ -108,7 +108,7 @@ def slim(source: str, out: Path) -> None:
     ),
 )
 @options(
-    click.option("--model", required=True, help="Sizes: a name in configs/models or a YAML file."),
+    click.option("--model", required=True, type=NAME, help="Sizes: a name in configs/models or a YAML file."),
     seed_option("Seed of the weights."),
     click.option("--out", required=True, type=PATH, help="File to write: .pth or .safetensors."),
 )

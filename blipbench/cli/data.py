@@ -6,7 +6,18 @@ from pathlib import Path
 import click
 
 from blipbench.cli.help import Command, Group, examples
-from blipbench.cli.options import PATH, data_option, options, refuse_file, seed_option, tasks_dir_option
+from blipbench.cli.options import (
+    MOST_WORKERS,
+    PATH,
+    data_option,
+    options,
+    refuse_file,
+    seed_option,
+    split_option,
+    tasks_dir_option,
+)
+
+_MOST_IMAGES = 1_000_000  # their names have six digits
 
 
 @click.group(
@@ -33,14 +44,20 @@ def make() -> None:
     ),
 )
 @options(
-    click.option("--images", default=200, show_default=True, type=click.IntRange(min=1), help="Images to test on."),
+    click.option(
+        "--images", default=200, show_default=True, type=click.IntRange(1, _MOST_IMAGES), help="Images to test on."
+    ),
     click.option(
         "--train-images",
-        type=click.IntRange(min=0),
+        type=click.IntRange(0, _MOST_IMAGES),
         help="Images to train on (default: 4 times --images). The other splits follow from this number.",
     ),
     click.option(
-        "--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Processes that draw the images."
+        "--workers",
+        default=2,
+        show_default=True,
+        type=click.IntRange(1, MOST_WORKERS),
+        help="Processes that draw the images.",
     ),
     seed_option("Seed of the scenes."),
     click.option("--out", required=True, type=PATH, help="Folder to write: a new one, or an earlier shapes world."),
@@ -82,6 +99,7 @@ def prepare(task: str, data_dir: Path, tasks_dir: Path | None) -> None:
     from blipbench.config.tasks import load_task
     from blipbench.data.prepare import prepare as prepare_data
 
+    refuse_file(data_dir, "--data")
     spec = load_task(task, tasks_dir)
     with _Downloads() as progress:
         report = prepare_data(spec.name, spec.sources, data_dir, progress)
@@ -122,10 +140,14 @@ class _Downloads:
 @options(
     data_option,
     tasks_dir_option,
-    click.option("--split", help="Split of the data (default: the task's)."),
+    split_option,
     click.option("--deep", is_flag=True, help="Decode every image, not only its header."),
     click.option(
-        "--workers", default=2, show_default=True, type=click.IntRange(min=0), help="Processes that decode images."
+        "--workers",
+        default=2,
+        show_default=True,
+        type=click.IntRange(0, MOST_WORKERS),
+        help="Processes that decode images.",
     ),
 )
 def verify(task: str, data_dir: Path, tasks_dir: Path | None, split: str | None, deep: bool, workers: int) -> None:

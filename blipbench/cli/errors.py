@@ -32,8 +32,7 @@ def explained(debug: bool) -> Iterator[None]:
         yield
         flush_stdout()
     except click.BadParameter as error:
-        _name_environment(error)
-        raise
+        raise _naming_environment(error) from error
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except BlipbenchError as error:
@@ -57,12 +56,13 @@ def explained(debug: bool) -> Iterator[None]:
         raise SystemExit(exit_code) from error
 
 
-def _name_environment(error: click.BadParameter) -> None:
-    """Where the value comes from an environment variable, the message names it. click names only the flag."""
+def _naming_environment(error: click.BadParameter) -> click.BadParameter:
+    """The error, with the environment variable that the value comes from, if any. click names only the flag."""
     context, name = error.ctx, error.param.name if error.param is not None else None
     if context is None or name is None or context.get_parameter_source(name) is not ParameterSource.ENVIRONMENT:
-        return
-    error.message += f" (set by the environment variable {context.auto_envvar_prefix}_{name.upper()})"
+        return error
+    variable = f"{context.auto_envvar_prefix}_{name.upper()}"
+    return click.BadParameter(f"{error.message} (set by the environment variable {variable})", context, error.param)
 
 
 def _of_the_machine(error: Exception) -> int | None:

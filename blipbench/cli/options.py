@@ -4,6 +4,7 @@ A command takes a list of them by `options(...)`, in the order in which its help
 """
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,25 @@ class Text(click.types.StringParamType):
         return text
 
 
+class Name(Text):
+    """A text that is not empty, as that of a shell's variable without a value is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A range without "nan", which click finds to be inside of every range, and "inf"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number", param, ctx)
+        return number
+
+
 class NamedPath(click.Path):
     """A path that is not empty, which Python takes for the current folder, and that results can name in UTF-8."""
 
@@ -50,22 +70,25 @@ def _is_utf8(text: str) -> bool:
 
 
 TEXT = Text()
+NAME = Name()
 PATH = NamedPath(path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)
+MOST_WORKERS = 1024
 
 _CKPT_HELP = "Checkpoint: a file, a transformers folder, a hub id, or the name of a bundled or official checkpoint"
 
-ckpt_option = click.option("--ckpt", required=True, type=TEXT, help=f"{_CKPT_HELP}.")
+ckpt_option = click.option("--ckpt", required=True, type=NAME, help=f"{_CKPT_HELP}.")
 task_ckpt_option = click.option(
-    "--ckpt", type=TEXT, help=f"{_CKPT_HELP} (default: the one that the task names, if any)."
+    "--ckpt", type=NAME, help=f"{_CKPT_HELP} (default: the one that the task names, if any)."
 )
 model_option = click.option(
-    "--model", help="Sizes of the model (a name or a YAML file), if they cannot be read from the checkpoint."
+    "--model", type=NAME, help="Sizes of the model (a name or a YAML file), if they cannot be read from the checkpoint."
 )
 data_option = click.option("--data", "data_dir", default="data", type=PATH, show_default=True, help="Data folder.")
 tasks_dir_option = click.option(
     "--tasks-dir", type=PATH, help="Folder of your own task definitions. They take precedence over the built-in ones."
 )
+split_option = click.option("--split", type=NAME, help="Split of the data (default: the task's).")
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use only the first N images, with all texts.")
 prompt_option = click.option(
     "--prompt",
@@ -74,7 +97,7 @@ prompt_option = click.option(
     show_default=True,
     help="Beginning of every caption, as in the captioner's training. It is removed from the caption.",
 )
-device_option = click.option("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one).")
+device_option = click.option("--device", type=NAME, help="cpu, cuda or cuda:N (default: a GPU if there is one).")
 precision_option = click.option(
     "--precision",
     type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
@@ -84,11 +107,13 @@ precision_option = click.option(
 )
 amp_option = click.option("--amp", is_flag=True, help="The same as --precision bf16.")
 batch_tokens_option = click.option(
-    "--batch-tokens", type=click.IntRange(min=1), help="Tokens in one forward pass (default: depends on the device)."
+    "--batch-tokens",
+    type=click.IntRange(1, 2**31 - 1),
+    help="Tokens in one forward pass (default: depends on the device).",
 )
 workers_option = click.option(
     "--workers",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MOST_WORKERS),
     help="Processes that decode images (default: one per core, at most 8). 0 decodes in the main process.",
 )
 resume_option = click.option("--resume", is_flag=True, help="Continue an unfinished run without repeating work.")
@@ -132,11 +157,11 @@ def refuse_both(resume: bool, fresh: bool) -> None:
         raise UsageError("--resume and --fresh: choose one")
 
 
-def refuse_file(out: Path) -> None:
-    """Raise UsageError if --out, a folder to write to, is a file or lies below one."""
-    for place in (out, *out.parents):
+def refuse_file(folder: Path, flag: str = "--out") -> None:
+    """Raise UsageError if a folder to write to, the value of `flag`, is a file or lies below one."""
+    for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
-            raise UsageError(f"--out {out}: {place} is not a folder; choose another folder")
+            raise UsageError(f"{flag} {folder}: {place} is not a folder; choose another folder")
 
 
 def stops_on_error(on_error: str | None) -> bool:

@@ -8,6 +8,7 @@ from blipbench.cli.help import Command, examples
 from blipbench.cli.interrupt import resumable
 from blipbench.cli.options import (
     COMPUTING,
+    NAME,
     PATH,
     RUNNING,
     data_option,
@@ -19,6 +20,7 @@ from blipbench.cli.options import (
     refuse_both,
     refuse_file,
     seed_option,
+    split_option,
     stops_on_error,
     task_ckpt_option,
     tasks_dir_option,
@@ -39,12 +41,13 @@ from blipbench.errors import BlipbenchError, SharedError
     task_ckpt_option,
     click.option(
         "--model",
+        type=NAME,
         help="Sizes of a BLIP model (a name or a YAML file), if they cannot be read from the checkpoint; "
         "or clip or siglip, if the checkpoint is such a model.",
     ),
     data_option,
     tasks_dir_option,
-    click.option("--split", help="Split of the data (default: the task's)."),
+    split_option,
     limit_option,
     click.option("--k-test", type=int, help="Candidates of each query that ITM reranks (default: the task's)."),
     click.option("--rerank", type=click.Choice(["itm", "none"]), help="none: rank by ITC similarity only."),

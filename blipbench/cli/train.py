@@ -7,9 +7,9 @@ import click
 from blipbench.cli.help import Command, examples
 from blipbench.cli.interrupt import resumable
 from blipbench.cli.options import (
+    NAME,
     PATH,
     SEED,
-    TEXT,
     data_option,
     device_option,
     fresh_option,
@@ -28,7 +28,7 @@ from blipbench.cli.options import (
 )
 @click.argument("config", metavar="CONFIG")
 @options(
-    click.option("--init", type=TEXT, help="Initial weights: a BLIP checkpoint, given as in `blipbench run --ckpt`."),
+    click.option("--init", type=NAME, help="Initial weights: a BLIP checkpoint, given as in `blipbench run --ckpt`."),
     click.option("--bert", type=PATH, help="Initial weights of the text encoder: a transformers BERT folder."),
     click.option("--vit", type=PATH, help="Initial weights of the image encoder: a timm ViT or a BLIP checkpoint."),
     data_option,

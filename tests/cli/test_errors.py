@@ -158,3 +158,36 @@ NOT_UTF8 = os.fsdecode(b"caf\xe9")  # Latin 1
 def test_bytes_that_are_not_utf_8_are_refused(command: list[str]) -> None:
     done = blipbench(*command)
     assert done.exit_code == 2 and "is not valid UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        (["run", "vqa_shapes", "--seed", "-5"], "'--seed': -5 is not in the range"),
+        (["run", "vqa_shapes", "--limit", "0"], "'--limit': 0 is not in the range"),
+        (
+            ["run", "vqa_shapes", "--batch-tokens", "9" * 20],
+            "'--batch-tokens': 99999999999999999999 is not in the range",
+        ),
+        (["run", "vqa_shapes", "--workers", "100000"], "'--workers': 100000 is not in the range"),
+        (["run", "vqa_shapes", "--ckpt", ""], "'--ckpt': the name is empty"),
+        (["run", "vqa_shapes", "--split", ""], "'--split': the name is empty"),
+        (["run", "vqa_shapes", "--out", ""], "'--out': the name is empty"),
+        (["train", "vqa_shapes", "--init", ""], "'--init': the name is empty"),
+        (
+            ["data", "make", "shapes", "--out", "new", "--images", "9" * 20],
+            "'--images': 99999999999999999999 is not in",
+        ),
+        (["capfilt", "--data", "a", "--out", "b.json", "--top-p", "nan"], "'--top-p': nan is not a finite number"),
+        (["capfilt", "--data", "a", "--out", "b.json", "--repetition-penalty", "inf"], "inf is not a finite number"),
+    ],
+)
+def test_values_out_of_range_are_refused_before_any_work(command: list[str], message: str) -> None:
+    done = blipbench(*command)
+    assert done.exit_code == 2 and message in done.stderr
+
+
+def test_a_data_folder_that_is_a_file_is_refused_before_a_download(tmp_path: Path) -> None:
+    (file := tmp_path / "a_file").touch()
+    done = blipbench("data", "prepare", "retrieval_coco", "--data", file)
+    assert done.exit_code == 2 and f"--data {file}: {file} is not a folder" in done.stderr
