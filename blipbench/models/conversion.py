@@ -38,9 +38,13 @@ class Conversion:
     left_out: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """The conversion as text."""
+        """The conversion as text. Tensors of one module that are left out share a line."""
         written = f"{self.out}: {self.num_tensors} tensors in the {self.layout} layout"
-        return [written, *(f"  left out: {name}" for name in self.left_out)]
+        modules: dict[str, list[str]] = {}
+        for name in self.left_out:
+            modules.setdefault(name.split(".")[0], []).append(name)
+        named = [names[0] if len(names) == 1 else f"{module} ({len(names)} tensors)" for module, names in modules.items()]
+        return [written, *(f"  left out: {name}" for name in named)]
 
 
 def convert_checkpoint(
