@@ -50,7 +50,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UsageError(f"{path}{where}: malformed YAML: {error.problem or error.context}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except RecursionError as error:
+        raise UsageError(f"{path}: cannot be read: it is nested too deeply") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that does not exist
         raise UsageError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected 'key: value' lines, found {type(content).__name__}")

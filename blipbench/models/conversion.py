@@ -43,7 +43,9 @@ class Conversion:
         modules: dict[str, list[str]] = {}
         for name in self.left_out:
             modules.setdefault(name.split(".")[0], []).append(name)
-        named = [names[0] if len(names) == 1 else f"{module} ({len(names)} tensors)" for module, names in modules.items()]
+        named = [
+            names[0] if len(names) == 1 else f"{module} ({len(names)} tensors)" for module, names in modules.items()
+        ]
         return [written, *(f"  left out: {name}" for name in named)]
 
 
@@ -75,7 +77,7 @@ def convert_checkpoint(
         resolved = resolve_config(file.path, read_sizes(file.path, file.tensors), config, file.stated, configs)
         if layout == "safetensors":
             with _replacing(out) as temporary:
-                _write_safetensors(file.tensors, {CONFIG_KEY: resolved.model_dump_json()}, temporary)
+                write_safetensors(file.tensors, resolved, temporary)
             bring_vocabulary(file.folder, out.parent)
             return Conversion(out, layout, len(file.tensors), extras)
         kept, left_out = to_transformers(file.tensors, kind)
@@ -98,7 +100,7 @@ def save_checkpoint(tensors: Mapping[str, Tensor], config: ModelConfig, out: Pat
             if out.suffix == ".pth":
                 _write_pth(tensors, temporary)
             else:
-                _write_safetensors(tensors, {CONFIG_KEY: config.model_dump_json()}, temporary)
+                write_safetensors(tensors, config, temporary)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{out}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
@@ -113,17 +115,21 @@ def _write_pth(tensors: Mapping[str, Tensor], path: Path) -> None:
             raise
 
 
-def _write_safetensors(tensors: Mapping[str, Tensor], header: dict[str, str], path: Path) -> None:
-    """safetensors has no tensors that share memory: the second name of one goes into the header."""
+def write_safetensors(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) -> None:
+    """Write the tensors, and the sizes in the header. Raises OSError or SafetensorError if that fails.
+
+    safetensors has no tensors that share memory: the second name of one goes into the header.
+    """
     original: dict[tuple[object, ...], str] = {}
     tied = {}
     for name, tensor in tensors.items():
         if original.setdefault(identity(tensor), name) != name:
             tied[name] = original[identity(tensor)]
+    metadata = {"format": "pt", TIED_KEY: json.dumps(tied), CONFIG_KEY: config.model_dump_json()}
     alone = _compact({name: tensor for name, tensor in tensors.items() if name not in tied})
     path.touch()
     mode = path.stat().st_mode  # safetensors would leave the file to its owner alone
-    save_file(alone, path, metadata={"format": "pt", TIED_KEY: json.dumps(tied), **header})
+    save_file(alone, path, metadata=metadata)
     _sort_metadata(path)
     path.chmod(mode)
 
@@ -169,7 +175,7 @@ def _write_folder(file: TensorFile, tensors: dict[str, Tensor], config: ModelCon
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     temporary.mkdir()
     try:
-        _write_safetensors(tensors, {CONFIG_KEY: config.model_dump_json()}, temporary / "model.safetensors")
+        write_safetensors(tensors, config, temporary / "model.safetensors")
         (temporary / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         shutil.copyfile(vocab, temporary / "vocab.txt")
         os.replace(temporary, out)  # an empty folder is replaced, a full one refused above

@@ -141,7 +141,7 @@ def _claim(out: Path) -> None:
 def _is_ours(manifest: Path) -> bool:
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("made_by") == GENERATOR
 

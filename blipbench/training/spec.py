@@ -251,7 +251,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
     *parents, last = key.split(".")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
         raise UsageError(f"--set {change}: {text!r} is not a YAML value") from error
     target = content
     for depth, part in enumerate(parents):

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from blipbench.errors import CheckpointError, UsageError
+from blipbench.errors import BlipbenchError, CheckpointError, UsageError
 from blipbench.files import write_whole
 from blipbench.models.checkpoint import identity
 from blipbench.models.config import ModelConfig
-from blipbench.models.conversion import save_checkpoint
+from blipbench.models.conversion import write_safetensors
 from blipbench.models.sizes import ignored_as
 
 _OURS = ("train.json", "last.safetensors", "best.safetensors", "evaluations.json", "state.pt", "metrics.jsonl")
@@ -63,7 +63,7 @@ class TrainFolder:
                     f"{self.path} already holds a training run: add --resume to go on with it, --fresh to start over, "
                     "or --out for another folder"
                 )
-            self._refuse_other(json.loads(file.read_text(encoding="utf-8")), fingerprint)
+            self._refuse_other(_read_object(file), fingerprint)
         elif not file.exists() and self.path.exists() and any(self.path.iterdir()):
             raise UsageError(f"{self.path} is not empty and was not made by blipbench; choose another --out")
         elif fresh:
@@ -86,7 +86,7 @@ class TrainFolder:
         named = {name: tensor for name, tensor in model.state_dict().items() if ignored_as(name) is None}
         once = {identity(tensor): tensor.cpu() for tensor in named.values()}  # of a GPU too, tied tensors stay tied
         weights = {name: once[identity(tensor)] for name, tensor in named.items()}
-        write_whole(path, lambda temporary: save_checkpoint(weights, config, temporary))
+        write_whole(path, lambda temporary: write_safetensors(weights, config, temporary))
 
     def save_state(self, state: TrainingState) -> None:
         def write(temporary: Path) -> None:
@@ -111,9 +111,24 @@ class TrainFolder:
         file = self.path / "evaluations.json"
         if not file.exists():
             return Evaluations(None, {})
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return Evaluations(content["metric"], {int(step): value for step, value in content["values"].items()})
+        content = _read_object(file)
+        try:
+            values = {int(step): float(value) for step, value in content["values"].items()}
+            return Evaluations(content["metric"], values)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise BlipbenchError(f"{file} is damaged ({error!r}); start over with --fresh") from error
 
     def save_evaluations(self, evaluations: Evaluations) -> None:
         text = json.dumps(evaluations._asdict(), indent=1) + "\n"
         write_whole(self.path / "evaluations.json", lambda temporary: temporary.write_text(text))
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file of ours. Raises BlipbenchError if it is damaged."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BlipbenchError(f"{file} is damaged ({error}); start over with --fresh") from error
+    if not isinstance(content, dict):
+        raise BlipbenchError(f"{file} is damaged (it is not a JSON object); start over with --fresh")
+    return content

@@ -173,3 +173,23 @@ def test_no_space_left_for_the_samples(data: Path, tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "no space is left for it" in done.stderr and "--out" in done.stderr and "--resume" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["run", "show", "train"])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("name: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("name: 2020-13-45", "month must be in 1..12"),
+        ("[" * 5000, "nested too deeply"),
+    ],
+    ids=["deep", "date", "open"],
+)
+def test_a_yaml_file_that_no_parser_gets_through(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (file := tmp_path / "mine.yaml").write_text(text)
+    says(blipbench(name, file), 2, f"{file}: cannot be read: ", message)
+
+
+def test_a_set_value_that_no_parser_gets_through() -> None:
+    for value in ("[" * 5000, "2020-13-45", "{"):
+        says(blipbench("train", "vqa_shapes", "--set", f"lr={value}"), 2, "is not a YAML value")

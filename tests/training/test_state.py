@@ -124,3 +124,17 @@ def test_the_model_that_is_saved_has_no_momentum_copies_and_no_queues(tmp_path: 
     names = load_file(folder.last)
     assert {"temp", "itm_head.weight", "visual_encoder.cls_token"} <= names.keys()
     assert not [name for name in names if "queue" in name or "_m." in name]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000], ids=["empty", "list", "cut", "deep"])
+def test_a_damaged_fingerprint_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "train.json").write_text(content)
+    with pytest.raises(BlipbenchError, match=r"train\.json is damaged .*start over with --fresh"):
+        TrainFolder(tmp_path).begin({"seed": 0}, resume=True, fresh=False)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"metric": "m", "values": 5}', '{"metric": "m", "values": {"a": 1}}'])
+def test_damaged_evaluations_are_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "evaluations.json").write_text(content)
+    with pytest.raises(BlipbenchError, match=r"evaluations\.json is damaged"):
+        TrainFolder(tmp_path).evaluations()
