@@ -109,8 +109,9 @@ def read_tensors(path: Path) -> TensorFile:
         files = _weight_files(path)
     else:
         files = [path]
-        if path.with_name("config.json").is_file() and path.suffix in (".safetensors", ".bin"):
-            config_json = read_json(path.with_name("config.json"), f"{path}: its config.json")
+        beside = path.with_name("config.json")
+        if beside.is_file() and path.suffix in (".safetensors", ".bin"):
+            config_json = read_json(beside, f"{path}: its sizes are read from config.json beside it")
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     extras: list[str] = []
@@ -169,7 +170,7 @@ def _weight_files(folder: Path) -> list[Path]:
             return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
-            shards = read_json(index, f"{index}: the index of shards").get("weight_map")
+            shards = read_json(index, f"{index}: the shards are read from this index").get("weight_map")
             if not isinstance(shards, dict) or not shards:
                 raise CheckpointError(f"{index}: weight_map: expected tensor names with their files")
             files = [folder / Path(str(shard)).name for shard in sorted(set(shards.values()))]

@@ -59,7 +59,7 @@ def family_of(path: Path) -> Family | None:
     file = path / "config.json"
     if not file.is_file():
         return None
-    stated = read_json(file, f"{path}: its config.json").get("model_type")
+    stated = read_json(file, f"{path}: a transformers folder needs config.json").get("model_type")
     return next((family for family in FAMILIES if family == stated), None)
 
 
