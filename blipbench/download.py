@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from blipbench.errors import DataError
 
-Progress = Callable[[int, int | None], None]  # (bytes so far, total bytes or None)
+DownloadProgress = Callable[[int, int | None], None]  # (bytes so far, total bytes or None)
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without data
@@ -49,7 +49,7 @@ def fetch(
     *,
     sha256: str | None = None,
     md5: str | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Path:
     """Download `url` to `destination` unless the file exists; resume an interrupted download.
 
@@ -74,7 +74,9 @@ def fetch(
     return destination
 
 
-def _download(url: str, destination: Path, sha256: str | None, md5: str | None, progress: Progress | None) -> None:
+def _download(
+    url: str, destination: Path, sha256: str | None, md5: str | None, progress: DownloadProgress | None
+) -> None:
     part = destination.with_name(destination.name + ".part")
     validator = destination.with_name(destination.name + ".part.etag")
     with _locked(part) as file:
@@ -106,7 +108,9 @@ def _locked(part: Path) -> BinaryIO:
         file.close()  # another process renamed or removed the locked file while this one waited
 
 
-def _transfer_all(url: str, destination: Path, file: BinaryIO, validator: Path, progress: Progress | None) -> None:
+def _transfer_all(
+    url: str, destination: Path, file: BinaryIO, validator: Path, progress: DownloadProgress | None
+) -> None:
     """Resume after each broken connection, until the file is complete or several attempts receive no data."""
     fruitless = 0
     while True:
@@ -131,7 +135,9 @@ def _transfer_all(url: str, destination: Path, file: BinaryIO, validator: Path, 
         time.sleep(_BACKOFF[fruitless - 1] if fruitless else 0.0)
 
 
-def _transfer(url: str, destination: Path, file: BinaryIO, validator: Path, progress: Progress | None) -> int | None:
+def _transfer(
+    url: str, destination: Path, file: BinaryIO, validator: Path, progress: DownloadProgress | None
+) -> int | None:
     """Make one request and append the data to `file`. Returns the size of the whole file if the server states it.
 
     Uses urllib instead of pooch, because pooch restarts a broken download, and checkpoints can have several gigabytes.
