@@ -1,4 +1,4 @@
-"""Where and in which precision a run computes: `--device`, `--precision`, `--amp` resolved into one value."""
+"""The device and precision of a run: resolves `--device`, `--precision` and `--amp` into a `Runtime`."""
 
 import contextlib
 import dataclasses
@@ -12,15 +12,18 @@ from blipbench.errors import UsageError
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# Largest accepted deviation of the self-check, relative to the largest plain float32 value. The half precisions keep
-# 8 and 11 bits of mantissa (tf32 as many as fp16) through a dozen layers; float32 noise is about 1e-6.
+# The largest accepted deviation in the self-check, relative to the largest plain float32 value. bf16 has 8 bits of
+# mantissa, fp16 and tf32 have 11, and errors grow over a dozen layers. Float32 noise is about 1e-6.
 DEVIATION_BOUNDS = {"fp32": 1e-4, "tf32": 2e-2, "bf16": 1e-1, "fp16": 2e-2}
 
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """`batch_tokens` bounds the tokens in one forward; `cache_bytes` what may be kept instead of recomputed, half of it
-    image tokens, half text states."""
+    """The device, the precision and the memory limits of a run.
+
+    `batch_tokens` limits the tokens in one forward pass. `cache_bytes` limits the caches that avoid recomputation: half
+    for image tokens, half for text states.
+    """
 
     device: torch.device
     precision: str
@@ -41,7 +44,7 @@ class Runtime:
         return cpu_name()
 
     def peak_memory(self) -> dict[str, int]:
-        """Peak resident set of this process and, on a GPU, peak memory that torch allocated, in bytes."""
+        """Peak resident memory of this process and, on a GPU, peak memory that torch allocated, in bytes."""
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
         allocated = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
         return {"peak_rss_bytes": resident, "peak_device_bytes": allocated}
@@ -49,7 +52,7 @@ class Runtime:
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Float32 products in float32, also in a run whose precision is tf32: for the plain way of the self-check."""
+    """Compute float32 products in full float32, even if the run's precision is tf32. Used by the self-check."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False
@@ -68,9 +71,9 @@ def cpu_name() -> str:
 
 
 def make_runtime(device: str | None, precision: str, batch_tokens: int | None = None, local_rank: int = 0) -> Runtime:
-    """Resolve the flags. `device` None means the GPU of this rank if there is one, else the CPU."""
+    """Resolve the flags. If `device` is None, use the GPU of this rank if there is one, or else the CPU."""
     if precision not in PRECISIONS:
-        raise UsageError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
+        raise UsageError(f"--precision {precision}: unknown precision; use one of {', '.join(PRECISIONS)}")
     if device is None:
         device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
     try:
@@ -78,13 +81,13 @@ def make_runtime(device: str | None, precision: str, batch_tokens: int | None = 
     except RuntimeError as error:
         raise UsageError(f"--device {device}: not a device; use cpu, cuda or cuda:N") from error
     if where.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {device}: blipbench computes on cpu and cuda only")
+        raise UsageError(f"--device {device}: not supported; use cpu, cuda or cuda:N")
     if where.type == "cuda":
         where = _cuda_device(where, local_rank)
         torch.cuda.set_device(where)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     elif precision in ("tf32", "fp16"):
-        raise UsageError(f"--precision {precision} needs a GPU; on a CPU use fp32, or bf16 where the processor has it")
+        raise UsageError(f"--precision {precision} requires a GPU; use fp32, or bf16 if the processor supports it")
     if where.type == "cuda":
         default_tokens, cache_bytes = 32768, torch.cuda.mem_get_info(where)[0] // 2
     else:
@@ -94,9 +97,9 @@ def make_runtime(device: str | None, precision: str, batch_tokens: int | None = 
 
 def _cuda_device(device: torch.device, local_rank: int) -> torch.device:
     if not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: no usable CUDA GPU here (`blipbench doctor` says why); use --device cpu")
+        raise UsageError(f"--device {device}: found no usable CUDA GPU (`blipbench doctor` says why); use --device cpu")
     index = local_rank if device.index is None else device.index
     count = torch.cuda.device_count()
     if index >= count:
-        raise UsageError(f"--device cuda:{index}: this machine has {count} GPU(s), numbered from 0")
+        raise UsageError(f"--device cuda:{index}: this machine has {count} GPU(s); the highest number is {count - 1}")
     return torch.device("cuda", index)

@@ -1,8 +1,8 @@
-"""Downloads that survive interruption: one function, `fetch`, from a URL to a verified file.
+"""Downloads that survive interruptions: `fetch` takes a URL and returns a verified file.
 
-In: an http(s) URL, where the file belongs and, when known, its hash. Out: the path of a complete file whose SHA-256 is
-recorded beside it (`<file>.sha256`, the format of sha256sum). Until it is complete the file is `<file>.part`; what is
-in it is kept by every failure, Ctrl-C and kill, and the next call goes on from there.
+Takes an http(s) URL, the destination and, if known, the file's hash. Returns the path of a complete file, whose SHA-256
+is recorded beside it (`<file>.sha256`, in the format of sha256sum). An incomplete file is called `<file>.part`. It is
+kept after a failure, Ctrl-C or a kill, and the next call resumes the download.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ from typing import BinaryIO
 
 from blipbench.errors import DataError
 
-Progress = Callable[[int, int | None], None]  # (bytes so far, bytes in all or None)
+DownloadProgress = Callable[[int, int | None], None]  # (bytes so far, total bytes or None)
 
 _CHUNK = 1 << 20
-_TIMEOUT = 60.0  # seconds without a byte
-_BACKOFF = (1.0, 3.0)  # seconds before another try after one that brought nothing
+_TIMEOUT = 60.0  # seconds without data
+_BACKOFF = (1.0, 3.0)  # seconds before a retry after an attempt that received no data
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept: `$BLIPBENCH_CACHE`, else ~/.cache/blipbench."""
+    """The folder for downloads: `$BLIPBENCH_CACHE`, or by default ~/.cache/blipbench."""
     chosen = os.environ.get("BLIPBENCH_CACHE")
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "blipbench"
 
@@ -49,15 +49,15 @@ def fetch(
     *,
     sha256: str | None = None,
     md5: str | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Path:
-    """Download `url` to `destination` unless it is there already; resume what an earlier call left.
+    """Download `url` to `destination` unless the file exists; resume an interrupted download.
 
-    `progress(done, total)` is called in bytes after every block. A file that is there is hashed only when a hash is
-    given. Two processes may fetch the same file: one downloads, the other waits for it.
+    `progress(done, total)` is called with byte counts after every block. An existing file is hashed only if a hash is
+    given. Two processes may fetch the same file: one downloads it, the other waits.
 
-    Raises DataError naming the URL and the place to put the file by hand: refused (403), absent (404), no network, a
-    web page instead of the file, a hash that differs, no room to write.
+    Raises DataError, which names the URL and where to put the file manually: access refused (403), not found (404), no
+    network, a web page instead of the file, a wrong hash, or no space left.
     """
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise DataError(f"{url}: only http and https addresses can be downloaded; {_by_hand(destination)}")
@@ -67,19 +67,21 @@ def fetch(
             _download(url, destination, sha256, md5, progress)
         except OSError as error:
             raise DataError(
-                f"{destination}: cannot be written ({error.strerror or error}), downloading {url}"
+                f"{destination}: cannot be written ({error.strerror or error}) while downloading {url}"
             ) from error
     elif (wrong := _wrong_hash(destination, sha256, md5)) is not None:
-        raise DataError(f"{destination}: {wrong}; delete it and try again to download it anew from {url}")
+        raise DataError(f"{destination}: {wrong}; delete it and try again to download it from {url}")
     return destination
 
 
-def _download(url: str, destination: Path, sha256: str | None, md5: str | None, progress: Progress | None) -> None:
+def _download(
+    url: str, destination: Path, sha256: str | None, md5: str | None, progress: DownloadProgress | None
+) -> None:
     part = destination.with_name(destination.name + ".part")
     validator = destination.with_name(destination.name + ".part.etag")
     with _locked(part) as file:
         try:
-            if destination.exists():  # another process finished it while this one waited
+            if destination.exists():  # another process downloaded it while this one waited
                 return
             _transfer_all(url, destination, file, validator, progress)
             os.fsync(file.fileno())
@@ -96,18 +98,20 @@ def _download(url: str, destination: Path, sha256: str | None, md5: str | None, 
 
 
 def _locked(part: Path) -> BinaryIO:
-    """The part file, open for appending by this process alone."""
+    """The part file, opened for appending and locked by this process."""
     while True:
         file = part.open("ab")
         fcntl.flock(file, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), part.stat()):
                 return file
-        file.close()  # while this one waited, the other renamed or removed what was locked
+        file.close()  # another process renamed or removed the locked file while this one waited
 
 
-def _transfer_all(url: str, destination: Path, file: BinaryIO, validator: Path, progress: Progress | None) -> None:
-    """Ask again from where the connection broke, until the file is whole or several tries bring nothing."""
+def _transfer_all(
+    url: str, destination: Path, file: BinaryIO, validator: Path, progress: DownloadProgress | None
+) -> None:
+    """Resume after each broken connection, until the file is complete or several attempts receive no data."""
     fruitless = 0
     while True:
         before = file.tell()
@@ -125,23 +129,23 @@ def _transfer_all(url: str, destination: Path, file: BinaryIO, validator: Path, 
         fruitless = 0 if file.tell() > before else fruitless + 1
         if fruitless > len(_BACKOFF):
             raise DataError(
-                f"{url}: cannot be downloaded ({broken}); {file.tell()} bytes are kept and the same command goes on "
-                f"from there. Without a network, {_by_hand(destination)}"
+                f"{url}: cannot be downloaded ({broken}); {file.tell()} bytes are kept, and the same command resumes "
+                f"the download. Without a network, {_by_hand(destination)}"
             )
         time.sleep(_BACKOFF[fruitless - 1] if fruitless else 0.0)
 
 
-def _transfer(url: str, destination: Path, file: BinaryIO, validator: Path, progress: Progress | None) -> int | None:
-    """One request, appended to `file`; returns the size of the whole file where the server says it.
+def _transfer(
+    url: str, destination: Path, file: BinaryIO, validator: Path, progress: DownloadProgress | None
+) -> int | None:
+    """Make one request and append the data to `file`. Returns the size of the whole file if the server states it.
 
-    urllib and not pooch: pooch starts a broken download anew, and the larger checkpoints are several gigabytes.
+    Uses urllib instead of pooch, because pooch restarts a broken download, and checkpoints can have several gigabytes.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "blipbench"})
     if file.tell() and validator.exists():
         request.add_header("Range", f"bytes={file.tell()}-")
-        request.add_header(
-            "If-Range", validator.read_text()
-        )  # a changed file is sent whole, not glued to the old start
+        request.add_header("If-Range", validator.read_text())  # a changed file is sent from the start
     else:
         file.truncate(0)
     try:
@@ -150,7 +154,7 @@ def _transfer(url: str, destination: Path, file: BinaryIO, validator: Path, prog
         if error.code != 416:
             raise
         total = _total_bytes(error.headers.get("Content-Range"))
-        if total != file.tell():  # what we hold is longer than the file: it is not this file
+        if total != file.tell():  # the part is longer than the file, so it belongs to another file
             file.truncate(0)
         return total
     with response:
@@ -163,7 +167,7 @@ def _transfer(url: str, destination: Path, file: BinaryIO, validator: Path, prog
         if response.headers.get_content_type() == "text/html" and destination.suffix not in (".html", ".htm"):
             raise DataError(f"{url}: the server sent a web page instead of the file; {_by_hand(destination)}")
         mark = response.headers.get("ETag") or response.headers.get("Last-Modified")
-        if mark and not mark.startswith("W/"):  # weak validators do not promise equal bytes
+        if mark and not mark.startswith("W/"):  # weak validators do not guarantee equal bytes
             validator.write_text(mark)
         else:
             validator.unlink(missing_ok=True)
@@ -181,7 +185,7 @@ def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _total_bytes(content_range: str | None) -> int | None:
-    """'bytes 5-9/10' and 'bytes */10' both say 10."""
+    """The total of a Content-Range header: 10 for 'bytes 5-9/10' and for 'bytes */10'."""
     found = re.search(r"/(\d+)$", content_range or "")
     return int(found.group(1)) if found else None
 
@@ -194,10 +198,10 @@ def _wrong_hash(path: Path, sha256: str | None, md5: str | None) -> str | None:
 
 
 def _refusal(url: str, destination: Path, error: urllib.error.HTTPError) -> str:
-    meaning = {401: "the host wants a login", 403: "the host refuses it", 404: "the host has no such file"}
-    said = meaning.get(error.code, "the host refuses it")
+    meaning = {401: "the server requires a login", 403: "the server refused access", 404: "the server has no such file"}
+    said = meaning.get(error.code, "the server refused the request")
     return f"{url}: {said} ({error.code} {error.reason}); {_by_hand(destination)}"
 
 
 def _by_hand(destination: Path) -> str:
-    return f"get the file by other means and put it at {destination}"
+    return f"get the file in another way and put it at {destination}"

@@ -1,12 +1,12 @@
 """The errors a user can meet. Each message names the file, field or flag, what was found, and the way out.
 
-The command line prints the message alone (no traceback) and exits with `exit_code`:
-1 for something that failed or is incomplete, 2 for wrong usage or things that cannot be compared.
+The command line prints only the message, without a traceback, and exits with `exit_code`: 1 if something failed or is
+incomplete, 2 for wrong usage or results that cannot be compared.
 """
 
 
 class BlipbenchError(Exception):
-    """Something failed that the user can act on."""
+    """An error that the user can do something about."""
 
     exit_code = 1
 
@@ -22,7 +22,7 @@ class DataError(BlipbenchError):
 
 
 class DataProblems(DataError):
-    """Several problems of one kind: the message tells the first, `problems` holds all."""
+    """Several problems of one kind: the message describes the first, `problems` lists all."""
 
     def __init__(self, message: str, problems: list[str]) -> None:
         super().__init__(message)
@@ -30,11 +30,12 @@ class DataProblems(DataError):
 
 
 class CheckpointError(BlipbenchError):
-    """A checkpoint cannot be read, is damaged, or is not what the task needs."""
+    """A checkpoint cannot be read, is damaged, or does not fit the task."""
 
 
 class SharedError(BlipbenchError):
-    """What some rank of a distributed run met, raised on all of them at the same point: they can go on together.
+    """An error of one rank of a distributed run, raised on all ranks at the same point, so that they stay in step.
+
 
     `is_mine` is true on one rank, the first that met it. Only that rank reports it.
     """

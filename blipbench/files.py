@@ -1,6 +1,6 @@
-"""A file is whole or absent: written under a temporary name, flushed to the disk, then renamed.
+"""Writes files atomically: under a temporary name, flushed to disk, then renamed.
 
-A kill or a full disk leaves what was there before.
+After a kill or with a full disk, the earlier file is unchanged.
 """
 
 import errno
@@ -14,14 +14,14 @@ from safetensors import SafetensorError
 
 from blipbench.errors import BlipbenchError
 
-RESUME = "Make room and add --resume, or choose another --out"
+RESUME = "Free some space and add --resume, or use another --out"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_whole(path: Path, write: Callable[[Path], object], way_out: str = RESUME) -> None:
-    """`write` a temporary file beside `path`, which then takes its place; its name begins with a dot and ends alike.
+    """Call `write` on a temporary file beside `path` (hidden, same suffix), then rename it to `path`.
 
-    Raises BlipbenchError if it cannot be written. `way_out` ends the message.
+    Raises BlipbenchError if the file cannot be written. `way_out` ends the message.
     """
     temporary = path.with_name(f".tmp-{path.name}")
     try:
@@ -30,11 +30,11 @@ def write_whole(path: Path, write: Callable[[Path], object], way_out: str = RESU
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # the libraries wrap the system's error
+    except (OSError, RuntimeError, SafetensorError) as error:  # libraries wrap the system's error
         temporary.unlink(missing_ok=True)
         full = _errno(error) in _DISK_FULL or any(f"os error {number}" in str(error) for number in _DISK_FULL)
-        reason = "no space is left for it" if full else (getattr(error, "strerror", None) or str(error))
-        kept = "the earlier one is kept" if path.exists() else "what was finished before is kept"
+        reason = "no space is left" if full else (getattr(error, "strerror", None) or str(error))
+        kept = "the earlier file is kept" if path.exists() else "everything finished before is kept"
         raise BlipbenchError(f"{path} could not be written: {reason}; {kept}. {way_out}") from error
 
 
@@ -43,17 +43,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_bytes(path: Path, content: bytes, way_out: str = RESUME) -> None:
-    """The file is whole or absent."""
+    """Write the bytes atomically."""
     write_whole(path, lambda temporary: temporary.write_bytes(content), way_out)
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8; the file is whole or absent."""
+    """Write the text atomically, in UTF-8."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _errno(error: BaseException) -> int | None:
-    """Of the system's error behind a library's."""
+    """The errno of the system error that caused a library's error."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError):

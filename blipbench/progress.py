@@ -1,4 +1,4 @@
-"""How far a stage has come, on stderr: a bar on a terminal, a plain line now and then in a log file.
+"""The progress of a stage on stderr: a bar on a terminal, a line at regular intervals in a log file.
 
     with stage_progress("rerank", "pairs", total=48_000, already=12_000) as advance:
         advance(640)
@@ -30,10 +30,10 @@ def stage_progress(
     clock: Callable[[], float] = time.monotonic,
     every: float = 10.0,
 ) -> contextlib.AbstractContextManager[Advance]:
-    """A context that yields `advance(n)`, to be called when `n` more items are done.
+    """A context that yields `advance(n)`; call it when `n` more items are done.
 
-    `already` items were done by an earlier run and count neither towards the rate nor towards the time left. Where
-    `stream` (stderr) is not a terminal, a line is printed at the start, every `every` seconds and at the end.
+    An earlier run did `already` items; they do not affect the rate and the estimate of the remaining time. If `stream`
+    (default: stderr) is not a terminal, a line is printed at the start, every `every` seconds and at the end.
     """
     stream = stream or sys.stderr
     if not enabled:
@@ -44,9 +44,9 @@ def stage_progress(
 
 
 class CountedProgress(contextlib.AbstractContextManager["CountedProgress"]):
-    """A stage whose total is known only at the first call: `progress(done, total)` with running counts.
+    """A stage whose total is known only at the first call: call `progress(done, total)` with running counts.
 
-    For downloads and checks, which count for themselves. `total` None means that it never becomes known.
+    For downloads and checks, which count their own items. `total` is None if the total is unknown.
     """
 
     def __init__(self, name: str, noun: str, enabled: bool = True) -> None:
@@ -67,7 +67,7 @@ class CountedProgress(contextlib.AbstractContextManager["CountedProgress"]):
 
 
 def _ignore(items: int) -> None:
-    """The `advance` of a rank that shows nothing."""
+    """The `advance` of a rank that shows no progress."""
 
 
 class _DoneColumn(ProgressColumn):
@@ -108,7 +108,7 @@ def _lines(
             left = f", {_duration((total - done) / rate)} left" if rate > 0 else ""
             say(f"{done:,}/{total:,} {noun}, {_rate(rate)} {noun}/s{left}")
 
-    say(f"{total:,} {noun}" + (f", {already:,} of them done before" if already else ""))
+    say(f"{total:,} {noun}" + (f", {already:,} of them already done" if already else ""))
     outcome = "stopped at"
     try:
         yield advance

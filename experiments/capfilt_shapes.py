@@ -1,18 +1,18 @@
-"""BLIP's Table 1 on a small scale: what CapFilt does to models pre-trained on the shapes world's noisy web texts.
+"""BLIP's Table 1 on a small scale: the effect of CapFilt on models pre-trained on the shapes world's noisy web texts.
 
     make capfilt-ablation        (SEEDS="0 1 2", data in demo/world)
 
-For each seed, after section 3.3 and Table 1 of arXiv:2201.12086:
+For each seed, following section 3.3 and Table 1 of arXiv:2201.12086:
 
-    off         pre-train on the web's texts, of which a known share is wrong or irrelevant: LM, then all three losses
-    captioner   that model, finetuned for captioning on the clean set; filter: the same for retrieval
+    off         pre-train on the web texts, of which a known share is wrong or irrelevant: LM, then all three losses
+    captioner   this model, finetuned for captioning on the clean set; filter: the same for retrieval
     texts       `blipbench capfilt` with the filter, with the captioner, with both
-    filter, captioner, both     pre-train again on each of these
+    filter, captioner, both     pre-train again on each of these sets of texts
 
-Each of the four models is then measured without finetuning, on retrieval and captioning of the test split. All
-pre-trainings of a seed take the same number of steps from the same weights: a random text model, and the image encoder
-of the bundled model, as the paper starts from one trained on ImageNet. The result is a Markdown page with the mean and
-the spread over the seeds; WORK has everything that it was made from. A second call continues where the first ended.
+Each of the four models is then evaluated without finetuning, on retrieval and captioning of the test split. All
+pre-training runs of a seed take the same number of steps from the same weights: a random text model, and the image
+encoder of the bundled model (the paper starts from an encoder trained on ImageNet). The result is a Markdown page with
+the mean and the standard deviation over the seeds. WORK contains all models and texts. A second call resumes the first.
 """
 
 import argparse
@@ -37,11 +37,11 @@ CAPTION_LENGTH = 36  # tokens; the longest texts of the shapes world have 34
 
 @dataclass(frozen=True)
 class Experiment:
-    """Where things lie, and the steps of 16 examples that each training takes."""
+    """The folders, and the number of training steps (of 16 examples each)."""
 
     data: Path
     work: Path
-    pretrain_steps: int  # by LM alone, and then by all three losses
+    pretrain_steps: int  # with LM alone, and again with all three losses
     finetune_steps: int
 
     def folder(self, seed: int, name: str) -> Path:
@@ -51,22 +51,22 @@ class Experiment:
         return self.folder(seed, name) / config / "last.safetensors"
 
     def texts(self, seed: int, variant: str) -> Path:
-        """The pre-training texts of a variant; a training run reads annotations from its data folder alone."""
+        """The pre-training texts of a variant, in the data folder, from which training reads its annotations."""
         return self.data / (WEB if variant == "off" else f"capfilt/seed{seed}_{variant}.json")
 
 
 def blipbench(done: Path, *arguments: str | Path) -> None:
-    """Run a command once: `done` is its log, under its final name as soon as the command has succeeded."""
+    """Run a command unless its log `done` exists. The log gets this name only after the command has succeeded."""
     if done.exists():
         return
     done.parent.mkdir(parents=True, exist_ok=True)
     started, log = time.monotonic(), done.with_suffix(".unfinished")
     with log.open("w") as file:
         command = [sys.executable, "-m", "blipbench", *map(str, arguments)]
-        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # two commands at a time are faster than two threads
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # two commands in parallel beat two threads
         code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=one_thread).returncode
     if code:
-        raise SystemExit(f"{' '.join(command)}\nended with {code}; its last words ({log}):\n{log.read_text()[-2000:]}")
+        raise SystemExit(f"{' '.join(command)}\nfailed with exit code {code}. End of {log}:\n{log.read_text()[-2000:]}")
     log.rename(done)
     print(f"{done.with_suffix('')}: {time.monotonic() - started:.0f} s", file=sys.stderr)
 
@@ -82,15 +82,15 @@ def pretrain(experiment: Experiment, seed: int, variant: str) -> None:
     texts = experiment.texts(seed, variant).relative_to(experiment.data)
     few = ("--set", f"max_steps={experiment.pretrain_steps}", "--set", "warmup_steps=100")
     common = ("--set", f"data.annotations={texts}", *few)
-    vision = ("--vit", bundled_checkpoints()["shapes_base"], "--set", "lr=1.5e-3")  # the text model starts random
+    vision = ("--vit", bundled_checkpoints()["shapes_base"], "--set", "lr=1.5e-3")  # random text model
     train(experiment, seed, variant, "caption_shapes", *vision, *common)
     captioner = ("--init", experiment.checkpoint(seed, variant, "caption_shapes"), "--set", "lr=1.0e-3")
-    whole = ("--set", "neighbours=1", "--set", "freeze_vision=false", "--set", "cache_embeds=false")  # ViT included
+    whole = ("--set", "neighbours=1", "--set", "freeze_vision=false", "--set", "cache_embeds=false")  # also the ViT
     train(experiment, seed, variant, "pretrain_shapes", *captioner, *whole, *common)
 
 
 def bootstrap(experiment: Experiment, seed: int) -> None:
-    """The model without CapFilt, captioner and filter finetuned from it, and the three sets of texts they make."""
+    """Make the model without CapFilt, finetune captioner and filter from it, and make the three sets of texts."""
     pretrain(experiment, seed, "off")
     start = ("--init", experiment.checkpoint(seed, "off", "pretrain_shapes"))
     steps = ("--set", f"max_steps={experiment.finetune_steps}", "--set", "batch_size=16", "--set", "cache_pixels=false")
@@ -106,7 +106,7 @@ def bootstrap(experiment: Experiment, seed: int) -> None:
 
 
 def measure(experiment: Experiment, seed: int, variant: str) -> None:
-    """Pre-train, unless that is done already, and evaluate."""
+    """Pre-train, unless it is already done, and evaluate."""
     pretrain(experiment, seed, variant)
     folder = experiment.folder(seed, variant)
     checkpoint = experiment.checkpoint(seed, variant, "pretrain_shapes")
@@ -125,7 +125,7 @@ def figures(experiment: Experiment, seed: int, variant: str) -> dict[str, float]
 
 
 def counts(experiment: Experiment, seed: int) -> str:
-    """How many texts the filter kept, and how many of them are noise, which only the generator of the data knows."""
+    """How many texts the filter kept, and how many of them are noise (known from the data generator)."""
     rows = json.loads((experiment.data / WEB).read_text())
     truth = json.loads((experiment.data / "shapes_web_truth.json").read_text())
     clean = {row["image"] for row in truth if row["truth"] == "clean"}
@@ -174,9 +174,9 @@ def spread(values: Sequence[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder of `blipbench data make shapes`")
-    parser.add_argument("--work", type=Path, required=True, help="where models and texts go")
-    parser.add_argument("--out", type=Path, required=True, help="the page, .md")
+    parser.add_argument("--data", type=Path, required=True, help="a folder written by `blipbench data make shapes`")
+    parser.add_argument("--work", type=Path, required=True, help="the folder for models and texts")
+    parser.add_argument("--out", type=Path, required=True, help="the Markdown page to write")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pretrain-steps", type=int, default=700)
     parser.add_argument("--finetune-steps", type=int, default=300)

@@ -128,7 +128,9 @@ def test_a_wrong_hash_is_named_and_nothing_kept(site: Site, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("status", "words"), [(403, "the host refuses it"), (404, "the host has no such file")])
+@pytest.mark.parametrize(
+    ("status", "words"), [(403, "the server refused access"), (404, "the server has no such file")]
+)
 def test_a_refusal_says_where_to_put_the_file(site: Site, tmp_path: Path, status: int, words: str) -> None:
     site.status = status
     with pytest.raises(DataError, match=rf"{words} \({status} .*put it at .*model.pth"):
@@ -146,14 +148,14 @@ def test_no_network_keeps_what_is_there_and_says_so(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(download, "_BACKOFF", (0.0,))
     (tmp_path / "model.pth.part").write_bytes(b"x" * 10)
     (tmp_path / "model.pth.part.etag").write_text('"one"')
-    with pytest.raises(DataError, match=r"10 bytes are kept .* put it at"):
+    with pytest.raises(DataError, match=r"10 bytes are kept, .* put it at"):
         fetch("http://127.0.0.1:9/model.pth", tmp_path / "model.pth")
     assert (tmp_path / "model.pth.part").stat().st_size == 10
 
 
 def test_a_folder_that_cannot_be_written_is_named(site: Site, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"model.pth: cannot be written \(.*\), downloading http://"):
+    with pytest.raises(DataError, match=r"model.pth: cannot be written \(.*\) while downloading http://"):
         fetch(site.url, tmp_path / "file" / "model.pth")
 
 

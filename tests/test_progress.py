@@ -40,7 +40,7 @@ def test_what_an_earlier_run_did_counts_towards_the_total_and_not_the_rate(ticks
     with stage_progress("rerank", "pairs", 100, 80, stream=log, clock=lambda: next(ticks)) as advance:
         advance(20)
     first, last = log.getvalue().splitlines()
-    assert first == "rerank: 100 pairs, 80 of them done before"
+    assert first == "rerank: 100 pairs, 80 of them already done"
     assert last == "rerank: done, 100/100 pairs in 8.0s, 2.5 pairs/s"
 
 

@@ -1,7 +1,7 @@
-"""YAML files that configure: found by name, read, and validated by a pydantic model.
+"""YAML configuration files: finds them by name, reads them, and validates them with a pydantic model.
 
-In: a name and the folders to look in, or a path. Out: the validated model. Whatever is wrong in a file is a
-`UsageError` that names the file, the field, what was found and the nearest name that would work.
+Takes a name and the folders to search, or a path. Returns the validated model. Every problem in a file raises a
+`UsageError` that names the file, the field, what was found and the closest valid name.
 """
 
 import difflib
@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def yaml_files(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name to file; the first folder that has a name wins."""
+    """Maps names to files. If several folders have the same name, the first folder wins."""
     files: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.yaml")):
@@ -85,7 +85,7 @@ def fields_at(model: type[BaseModel], parents: Sequence[int | str]) -> list[str]
     """The known keys of the mapping at `parents` inside `model`."""
     for parent in parents:
         field = model.model_fields.get(str(parent))
-        if field is not None:  # else an index into a list, whose items are the model already reached
+        if field is not None:  # None for an index into a list, whose items are this model
             model = next(_models_in(field.annotation), model)
     return list(model.model_fields)
 

@@ -1,4 +1,4 @@
-"""Model sizes by name: the YAML files of configs/models, and files like them, read into a `ModelConfig`."""
+"""Model sizes by name: reads the YAML files of configs/models, and similar files, into a `ModelConfig`."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from blipbench.models.config import ModelConfig
 
 
 def load_model_config(name_or_path: str) -> ModelConfig:
-    """The sizes called `name_or_path` in configs/models, or those in that YAML file. Raises UsageError."""
-    return read_model(find_file(name_or_path, "model", _model_files(), "or give the path of a .yaml"), ModelConfig)
+    """The sizes with this name in configs/models, or from this YAML file. Raises UsageError."""
+    return read_model(find_file(name_or_path, "model", _model_files(), "or use the path of a .yaml file"), ModelConfig)
 
 
 def list_model_configs() -> list[ModelConfig]:
-    """The sizes that ship, by name."""
+    """The sizes that come with blipbench, by name."""
     return [read_model(path, ModelConfig) for _, path in sorted(_model_files().items())]
 
 

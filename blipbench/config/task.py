@@ -1,6 +1,6 @@
-"""What every task definition states, whatever its protocol: the types that a task's YAML file is validated by.
+"""The fields that all task definitions share: the types that validate a task's YAML file.
 
-Each protocol adds its own settings in a subclass of `Task` (protocols/<protocol>/task.py). `tasks.py` reads the files.
+Each protocol adds its settings in a subclass of `Task` (protocols/<protocol>/task.py). `tasks.py` reads the files.
 """
 
 from typing import Literal
@@ -12,13 +12,13 @@ SettingValue = int | float | str | bool
 
 
 class Spec(BaseModel):
-    """A part of a definition: its values do not change, and a key that it does not know is an error."""
+    """A part of a definition. It is immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Columns(Spec):
-    """Which columns of a table hold the image's file name and its captions: one column, or several."""
+    """The columns of a table with the image's file name and its captions (one column or several)."""
 
     image: str
     caption: str | tuple[str, ...]
@@ -29,9 +29,9 @@ class Columns(Spec):
 
 
 class DataSpec(Spec):
-    """What to read: the format, the annotation file of each split, and the longest text in words.
+    """The data to read: the format, the annotation file of each split, and the maximum text length in words.
 
-    Each protocol states which readers it has.
+    Each protocol states which readers it supports.
     """
 
     reader: str
@@ -47,7 +47,7 @@ class DataSpec(Spec):
 
 
 class CaptionData(DataSpec):
-    """Images with captions. `columns` are those of the reader `table` (CSV, TSV, JSON lines)."""
+    """Images with captions. `columns` is for the reader `table` (CSV, TSV, JSON lines)."""
 
     columns: Columns | None = None
 
@@ -61,12 +61,12 @@ class CaptionData(DataSpec):
 
 
 class SourceSpec(Spec):
-    """One file or folder that a task needs, and where it comes from.
+    """One file or folder that a task requires, and where to get it.
 
-    `file` is its place relative to the data folder. It may also be under annotations/ or images/ there. A trailing
-    slash marks a folder of images, which is never downloaded: `url` is its archive, or the page that has it, and the
-    hashes are the archive's. `auto` files are small, free, and downloaded by `blipbench data prepare`. Without an
-    `optional` file, the task's own split still runs.
+    `file` is its path relative to the data folder; it may also be under annotations/ or images/ there. A trailing slash
+    marks a folder of images, which is never downloaded: `url` is its archive or the page that offers it, and the hashes
+    are those of the archive. `auto` files are small and free, and `blipbench data prepare` downloads them. Without an
+    `optional` file, the task's default split still runs.
     """
 
     file: str
@@ -79,17 +79,17 @@ class SourceSpec(Spec):
 
 
 class ModelInput(Spec):
-    """`image_size` in pixels: images are resized to this square, and the position embeddings with them."""
+    """`image_size` is in pixels: images are resized to this square, and position embeddings are resized to match."""
 
     image_size: PositiveInt
 
 
 class Task(Spec):
-    """What every task states, whatever its protocol.
+    """The fields that all tasks share.
 
-    `headline` metrics stand for it in a table of several tasks; without them the main one does.
-    `checkpoint` is run where --ckpt names none. `published_task` is its name in leaderboards/published.json. `caveats`
-    are shown beside every figure of the task.
+    `headline` metrics represent the task in a table of several tasks (default: the main metric). `checkpoint` is the
+    default of --ckpt. `published_task` is the task's name in leaderboards/published.json. `caveats` are shown with
+    every result of the task.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Task definitions: YAML files found by name, and read into validated, frozen values.
+"""Task definitions: finds YAML files by name and reads them into validated, immutable values.
 
-In: a name (`retrieval_coco`) or the path of a YAML file. Out: the `Task` of its protocol. Whatever is wrong in a file
-is a `UsageError` that names the file, the field and what was found.
+Takes a name (`retrieval_coco`) or the path of a YAML file. Returns a `Task` of the right protocol. Every problem in a
+file raises a `UsageError` that names the file, the field and what was found.
 """
 
 import os
@@ -26,22 +26,23 @@ from blipbench.protocols.registry import PROTOCOLS
 
 
 def load_task(name: str, tasks_dir: Path | None = None) -> Task:
-    """The task called `name` (- and _ are the same), or the one in the file `name` if that is a path to a .yaml.
+    """The task called `name` (- and _ are equivalent), or the task in the file `name` if that is a path to a .yaml.
 
-    `tasks_dir`, or the environment's BLIPBENCH_TASKS, comes before the tasks that ship. Raises UsageError.
+    `tasks_dir`, or the environment variable BLIPBENCH_TASKS, is searched before blipbench's own tasks. Raises
+    UsageError.
     """
-    return _read_task(find_file(name, "task", _task_files(tasks_dir), "`blipbench list` shows them"))
+    return _read_task(find_file(name, "task", _task_files(tasks_dir), "`blipbench list` shows all tasks"))
 
 
 def list_tasks(tasks_dir: Path | None = None) -> list[Task]:
-    """Every task by name; one in the user's folder hides a shipped one of the same name."""
+    """All tasks by name. A task in the user's folder replaces blipbench's task of the same name."""
     return [_read_task(path) for _, path in sorted(_task_files(tasks_dir).items())]
 
 
 def override_settings(task: Task, changes: Mapping[str, SettingValue | None]) -> Task:
-    """The task with some settings replaced by flags; None leaves a setting as it is.
+    """The task with some settings replaced by flags. None leaves a setting unchanged.
 
-    Raises UsageError naming the flag (`k_test` is --k-test), also where the task's protocol has no such setting.
+    Raises UsageError, which names the flag (`k_test` is --k-test), also if the task's protocol has no such setting.
     """
     given = {key: value for key, value in changes.items() if value is not None}
     for key in given:
@@ -60,7 +61,7 @@ def _task_files(tasks_dir: Path | None) -> dict[str, Path]:
     if tasks_dir is None and (from_environment := os.environ.get("BLIPBENCH_TASKS")):
         tasks_dir = Path(from_environment).expanduser()
     if tasks_dir is not None and not tasks_dir.is_dir():
-        raise UsageError(f"{named_by} {tasks_dir}: there is no such folder; it should hold task definitions (*.yaml)")
+        raise UsageError(f"{named_by} {tasks_dir}: there is no such folder; use one with task definitions (*.yaml)")
     return yaml_files(search_path(tasks_dir, "tasks"))
 
 
@@ -73,8 +74,8 @@ def _read_task(path: Path) -> Task:
         raise UsageError(f"{path}: {found}{close} (known: {', '.join(PROTOCOLS)})")
     task = validate(path, content, PROTOCOLS[protocol].task_type)
     if canonical(task.name) != canonical(path.stem):
-        # The name decides the run folder: two files that share one would take each other's results for their own.
-        raise UsageError(f"{path}: name: {task.name!r} must be the file's own name, {path.stem!r}")
+        # The name determines the run folder, so two files with the same name would mix up their results.
+        raise UsageError(f"{path}: name: {task.name!r} must equal the file name, {path.stem!r}")
     return task
 
 

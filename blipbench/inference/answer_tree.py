@@ -1,8 +1,9 @@
-"""A fixed list of answers as a prefix tree: what several answers begin with is one node, computed once.
+"""A fixed list of answers as a prefix tree: a prefix that several answers share is one node, computed once.
 
-In go the answers' token ids, out comes an `AnswerTree`; `grow` picks the part of it that a batch of questions with
-their candidate answers needs, as rows of a packed batch. Node 0, the root, is [DEC] alone: every answer's first step.
-An answer is a path from the root; each node of the path predicts the next token, the last one [SEP].
+`build_tree` takes the answers' token ids and returns an `AnswerTree`. `select_nodes` returns the part of the tree that
+a batch of questions and their candidate answers needs, as rows of a packed batch. Node 0 is the root: [DEC] alone, the
+first step of every answer. An answer is a path from the root. Each node of the path predicts the next token; the last
+node predicts [SEP].
 """
 
 import dataclasses
@@ -14,33 +15,33 @@ import numpy.typing as npt
 
 from blipbench.inference.packing import Indices
 
-NOWHERE = -1  # fills the paths of answers shorter than the longest
+NOWHERE = -1  # padding for the paths of answers shorter than the longest
 
 
 @dataclasses.dataclass(frozen=True)
 class AnswerTree:
-    """Nodes are numbered by depth. Rows of `paths` and `targets` end in NOWHERE where an answer is short."""
+    """Nodes are numbered by depth. Rows of `paths` and `targets` of short answers are padded with NOWHERE."""
 
-    tokens: Indices  # [nodes] token of each node, the root's being [DEC]
+    tokens: Indices  # [nodes] token of each node; the root's token is [DEC]
     depths: Indices  # [nodes] distance from the root, also the token's position in the answer
     ancestors: Indices  # [nodes, depth + 1] from the root down to the node itself, then NOWHERE
-    paths: Indices  # [answers, depth + 1] nodes of each answer, the root first
-    targets: Indices  # [answers, depth + 1] the token that each node of the path has to predict, at last [SEP]
+    paths: Indices  # [answers, depth + 1] nodes of each answer, starting with the root
+    targets: Indices  # [answers, depth + 1] the token that each node of the path must predict; the last is [SEP]
 
     @property
     def nodes_per_answer(self) -> float:
-        """Below the root."""
+        """The mean number of nodes per answer, without the root."""
         return (len(self.tokens) - 1) / len(self.paths)
 
 
 @dataclasses.dataclass(frozen=True)
-class Growth:
-    """The nodes that a batch needs, a row each. The first rows are the questions' roots, in order; depth ascends."""
+class TreeRows:
+    """The nodes that a batch needs, one row each, by ascending depth. The first rows are the questions' roots."""
 
-    nodes: Indices  # [rows] of the tree
-    questions: Indices  # [rows]
-    levels: list[Indices]  # per depth below the roots: of each row the rows it attends to, itself last [n, depth + 1]
-    paths: Indices  # [questions, candidates, depth + 1] rows, NOWHERE past an answer's end
+    nodes: Indices  # [rows] the tree node of each row
+    questions: Indices  # [rows] the question of each row
+    levels: list[Indices]  # per depth below the roots, [n, depth + 1]: the rows that each row attends to, itself last
+    paths: Indices  # [questions, candidates, depth + 1] rows; NOWHERE after the end of an answer
     targets: Indices  # [questions, candidates, depth + 1] token ids
 
 
@@ -63,8 +64,8 @@ def build_tree(answers: Sequence[Sequence[int]], dec_id: int, sep_id: int) -> An
     )
 
 
-def grow(tree: AnswerTree, candidates: npt.NDArray[np.int64]) -> Growth:
-    """The rows for questions with these candidates, [questions, k] indices into the answers."""
+def select_nodes(tree: AnswerTree, candidates: npt.NDArray[np.int64]) -> TreeRows:
+    """The rows for questions with these candidates: [questions, k] indices into the answers."""
     count = len(candidates)
     paths = tree.paths[candidates]  # [questions, k, depth + 1] nodes
     on_path = paths != NOWHERE
@@ -80,4 +81,4 @@ def grow(tree: AnswerTree, candidates: npt.NDArray[np.int64]) -> Growth:
         for depth, (start, end) in enumerate(itertools.pairwise(bounds), start=1)
     ]
     rows = np.where(on_path, row[paths, np.arange(count)[:, None, None]], NOWHERE)
-    return Growth(nodes, questions, levels, rows, tree.targets[candidates])
+    return TreeRows(nodes, questions, levels, rows, tree.targets[candidates])

@@ -1,10 +1,10 @@
-"""BLIP ready to answer questions: what a VQA protocol asks for, computed the fast way on one device.
+"""Fast BLIP question answering on one device, for the VQA protocol.
 
     tokens = runner.encode_images(pixels)                            once for all questions of an image
     states = runner.encode_questions(tokens, bank, which, image_of)  what the answer decoder reads
 
-`runner.plain` is the same model in float32, for the self-check. An `Answerer` (`ranked.py`, `generated.py`) makes
-answers of the states.
+`runner.plain` is the same model in float32, for the self-check. An `Answerer` (`ranked.py`, `generated.py`) turns the
+states into answers.
 """
 
 import copy
@@ -31,8 +31,10 @@ from blipbench.models.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """The answer to one question, and the best few candidates for it, best first, with their scores (log-probabilities,
-    in the sense of the answerer that made them)."""
+    """The answer to one question, and its best candidates with their scores, best first.
+
+    Scores are log-probabilities as the answerer defines them.
+    """
 
     text: str
     tokens: list[int]  # without [DEC] and [SEP]
@@ -41,18 +43,18 @@ class Answer:
 
 
 class Answerer(Protocol):
-    """Answers questions of a data set that it was made for, by their indices."""
+    """Answers the questions of one data set. Questions are given by their indices."""
 
     def answer(self, image_tokens: Tensor, questions: Indices, image_of: Indices) -> list[Answer]:
-        """image_tokens [images, T, image_width]; question i is about image `image_of[i]`."""
+        """image_tokens: [images, T, image_width]. Question i is about image `image_of[i]`."""
         ...
 
     def plain_answers(self, pixels: Tensor, questions: Sequence[int]) -> list[Answer]:
-        """Questions about one image (uint8 [1, ...]) answered the reference's way in float32, with all candidates."""
+        """Answer questions about one image (uint8 [1, ...]) as the reference does: float32, all candidates."""
         ...
 
     def flops(self, frames: int) -> npt.NDArray[np.float64]:
-        """What each question needs besides its image, [questions]."""
+        """FLOPs of each question without its image, [questions]."""
         ...
 
 
@@ -70,11 +72,11 @@ class BlipVqaRunner:
         self.vision = FastImageEncoder(fast.visual_encoder, self.config.vision, runtime)
 
     def tokenize_questions(self, questions: Sequence[str], max_tokens: int) -> list[list[int]]:
-        """Token ids of each question, [ENC] first, [SEP] last, no padding."""
+        """Token ids of each question, from [ENC] to [SEP], without padding."""
         return [[self.tokenizer.enc_id, *ids[1:]] for ids in self.tokenizer.encode(questions, max_tokens)]
 
     def tokenize_answers(self, answers: Sequence[str]) -> list[list[int]]:
-        """Token ids of each answer alone, without special tokens."""
+        """Token ids of each answer, without special tokens."""
         return [ids[1:-1] for ids in self.tokenizer.encode(answers, self.config.text.max_positions)]
 
     def bank(self, input_ids: list[list[int]]) -> TextBank:
@@ -89,8 +91,10 @@ class BlipVqaRunner:
     def encode_questions(
         self, image_tokens: Tensor, bank: TextBank, questions: Indices, image_of: Indices
     ) -> list[Tensor]:
-        """States [tokens, width] of each of `questions`, indices into the bank; question i asks about the image
-        `image_of[i]` of image_tokens [images, T, image_width]."""
+        """The states [tokens, width] of each question. `questions` are indices into the bank.
+
+        Question i is about image `image_of[i]` of image_tokens [images, T, image_width].
+        """
         images, length = image_tokens.shape[:2]
         keys_values = self.question_encoder.keys_values(image_tokens.flatten(0, 1))
         states: dict[int, Tensor] = {}
@@ -106,13 +110,15 @@ class BlipVqaRunner:
     @full_float32()
     @torch.inference_mode()
     def encode_padded_questions(self, image_tokens: Tensor, input_ids: Sequence[Sequence[int]], length: int) -> Tensor:
-        """Questions with an image's tokens each, [questions, T, image_width], padded to `length`, with the states that
-        padding gets: [questions, length, width], always by the plain float32 encoder."""
+        """Encode questions padded to `length` with the plain float32 encoder; the padding gets states too.
+
+        image_tokens: [questions, T, image_width], one image per question. Returns [questions, length, width].
+        """
         ids, mask = (x.to(self.runtime.device) for x in pad(input_ids, self.tokenizer.pad_id, length))
         return self.plain.text_encoder(ids, mask, image_tokens.float())
 
     def image_flops(self, frames: int) -> float:
-        """The image encoder, and the keys and values that all questions of the image share."""
+        """FLOPs of the image encoder, and of the keys and values that all questions of the image share."""
         return frames * self.vision.flops + flops.context_flops(self.config, frames * self.vision.num_tokens)
 
     def question_flops(self, lengths: npt.ArrayLike, frames: int) -> npt.NDArray[np.float64]:
@@ -121,7 +127,7 @@ class BlipVqaRunner:
     @full_float32()
     @torch.inference_mode()
     def plain_image_tokens(self, pixels: Tensor) -> Tensor:
-        """As `encode_images`, in float32."""
+        """The same as `encode_images`, in float32."""
         clips = pixels if pixels.ndim == 5 else pixels[:, None]
         frames = self.plain.visual_encoder(normalise(clips.flatten(0, 1).to(self.runtime.device)))
         return frames.unflatten(0, clips.shape[:2]).flatten(1, 2)

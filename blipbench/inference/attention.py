@@ -1,7 +1,7 @@
-"""The two attentions of ITM scoring, without padding, masks or expanded copies.
+"""Self-attention and cross-attention for ITM scoring, without padding, masks or expanded copies.
 
-Self-attention runs per group of texts of equal length. Cross-attention is one set of queries, the tokens of *all*
-texts, over one image's keys and values.
+Self-attention runs once per group of texts of equal length. In cross-attention the tokens of *all* texts are one set of
+queries over one image's keys and values.
 """
 
 import torch
@@ -14,10 +14,10 @@ from blipbench.inference.linear import FastLinear, onednn_works
 def grouped_self_attention(
     query: Tensor, key: Tensor, value: Tensor, groups: list[tuple[int, int]], num_heads: int, first_only: bool
 ) -> Tensor:
-    """Each text attends to itself. key, value [tokens, width]; groups [(texts, length)] in order of the tokens.
+    """Each text attends to itself. key, value: [tokens, width]. groups: [(texts, length)] in the order of the tokens.
 
-    `query` is [tokens, width], or with `first_only` [texts, width]: only the first token of each text asks. Filler rows
-    after the last group find zeros.
+    `query` is [tokens, width], or [texts, width] with `first_only`: one query per text, its first token. The output is
+    zero for filler rows after the last group.
     """
     head_dim = query.shape[-1] // num_heads
     out = torch.empty_like(query)
@@ -36,7 +36,7 @@ def grouped_self_attention(
 
 
 class SharedContext:
-    """One image's keys and values [T, width] in one layer, asked by any number of queries."""
+    """One image's keys and values [T, width] in one layer, shared by any number of queries."""
 
     def __init__(self, key: Tensor, value: Tensor, num_heads: int) -> None:
         self.num_heads = num_heads
@@ -45,7 +45,7 @@ class SharedContext:
         self.key = key.view(-1, num_heads, self.head_dim).transpose(0, 1)  # [heads, T, head_dim]
         self.value = value.view(-1, num_heads, self.head_dim).transpose(0, 1)
         if self.per_head:
-            # The flash kernel for CPUs multiplies at a third of oneDNN's rate; two products and a softmax per head win.
+            # Torch's CPU flash kernel has a third of oneDNN's rate, so two products and a softmax per head are faster.
             scaled = (self.key * self.head_dim**-0.5).contiguous()
             turned = self.value.transpose(1, 2).contiguous()  # [heads, head_dim, T]
             self.score = [FastLinear(k, None) for k in scaled]

@@ -1,4 +1,4 @@
-"""BLIP ready to evaluate: the capabilities a retrieval protocol asks for, computed the fast way on one device.
+"""Fast BLIP embeddings and image-text matching on one device, for the retrieval protocol.
 
     runner.embed_images(pixels)     uint8 pixels -> unit-norm embeddings, and the image tokens that `match` reads
     runner.embed_texts(bank, which) packed texts -> unit-norm embeddings
@@ -43,7 +43,7 @@ class BlipRunner:
         self.vision = FastImageEncoder(fast.visual_encoder, self.config.vision, runtime)
 
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
-        """Token ids of each text, [CLS] first, [SEP] last, no padding."""
+        """Token ids of each text, from [CLS] to [SEP], without padding."""
         return self.tokenizer.encode(texts, max_tokens)
 
     def unknown_share(self, input_ids: list[list[int]]) -> float:
@@ -56,7 +56,7 @@ class BlipRunner:
     def embed_images(self, pixels: Tensor) -> tuple[npt.NDArray[np.float32], Tensor]:
         """uint8 [n, 3, S, S] or [n, frames, 3, S, S] -> embeddings [n, embed_dim], tokens [n, frames * T, width].
 
-        A clip's embedding is that of the mean of its frames' projections.
+        A clip's embedding is the normalised mean of its frames' projections.
         """
         clips = pixels if pixels.ndim == 5 else pixels[:, None]
         tokens = self.vision.encode(clips)  # [n, frames, T, width]
@@ -65,7 +65,7 @@ class BlipRunner:
 
     @torch.inference_mode()
     def embed_texts(self, bank: TextBank, which: Indices) -> npt.NDArray[np.float32]:
-        """Texts of the bank, [CLS] first -> embeddings [n, embed_dim]."""
+        """Texts of the bank, starting with [CLS] -> embeddings [n, embed_dim]."""
         embeddings = np.empty((len(which), self.config.embed_dim), np.float32)
         for chunk in bank.chunks(which, self.runtime.batch_tokens):
             hidden = self.text_encoder.first_layer(bank.input_ids[chunk.tokens], chunk)
@@ -75,7 +75,7 @@ class BlipRunner:
 
     @torch.inference_mode()
     def matcher(self, input_ids: list[list[int]]) -> Matcher:
-        """ITM scoring of these texts, with [ENC] in place of [CLS] as the reference's retrieval evaluation has it."""
+        """ITM scoring of these texts. [ENC] replaces [CLS], as in the reference's retrieval evaluation."""
         bank = self.bank([[self.tokenizer.enc_id, *ids[1:]] for ids in input_ids])
         runtime = self.runtime
         return Matcher(self.text_encoder, self.itm_head, bank, runtime.batch_tokens, runtime.cache_bytes // 2)
@@ -95,8 +95,11 @@ class BlipRunner:
     @full_float32()
     @torch.inference_mode()
     def plain_scores(self, pixels: Tensor, input_ids: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """One image or clip (uint8 [1, ...]) with n texts the reference's way: float32, padded and masked, the image's
-        states repeated for every pair. Returns ITM logits of 'match' [n] and ITC similarities [n], on the CPU."""
+        """Score one image or clip (uint8 [1, ...]) with n texts as the reference does.
+
+        In float32, with padding and masks, and the image's states repeated for every pair. Returns the ITM logits of
+        'match' [n] and the ITC similarities [n], on the CPU.
+        """
         model, device = self.plain, self.runtime.device
         frames = pixels.shape[1] if pixels.ndim == 5 else 1
         image_embeds = model.encode_images(normalise(pixels.to(device)))

@@ -1,7 +1,7 @@
-"""What a protocol asks of a model, as types: any class that has these methods can be measured.
+"""The methods that a protocol requires of a model, as types: any class with these methods can be evaluated.
 
-A model states what it can do by name in `capabilities`, and a task what it needs (recipes); a task whose needs are not
-all there is refused before any work.
+A model lists the capabilities that it supports in `capabilities`; a task lists the ones that it requires (see
+the protocols' recipes). A task that requires a missing capability is refused before any work starts.
 """
 
 from typing import Protocol
@@ -32,7 +32,7 @@ class DualEncoder(Protocol):
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]: ...
 
     def unknown_share(self, input_ids: list[list[int]]) -> float:
-        """The share of the tokens that the vocabulary lacks."""
+        """The share of tokens that are not in the vocabulary."""
         ...
 
     def bank(self, input_ids: list[list[int]]) -> TextBank: ...
@@ -50,13 +50,15 @@ class DualEncoder(Protocol):
     def text_flops(self, lengths: npt.ArrayLike) -> Floats: ...
 
     def plain_scores(self, pixels: Tensor, input_ids: list[list[int]]) -> tuple[Tensor | None, Tensor]:
-        """One image with n texts in float32, the plain way: logits of 'match' [n] (None where the model has no `match`)
-        and similarities [n]."""
+        """Score one image with n texts in float32, without optimisations.
+
+        Returns the logits of 'match' [n] (None if the model does not support `match`) and the similarities [n].
+        """
         ...
 
 
 class MatchingEncoder(DualEncoder, Protocol):
-    """`match` besides: one image and one text, read together."""
+    """A dual encoder that also supports `match`, which reads one image and one text together."""
 
     def matcher(self, input_ids: list[list[int]]) -> Matcher: ...
 

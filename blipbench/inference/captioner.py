@@ -1,7 +1,7 @@
-"""BLIP ready to caption: what a captioning protocol asks for, computed the fast way on one device.
+"""Fast BLIP captioning on one device, for the captioning protocol.
 
     tokens = runner.encode_images(pixels)                     uint8 pixels -> image tokens
-    runner.caption(tokens, prompt, settings, seeds)           -> a Caption of each image
+    runner.caption(tokens, prompt, settings, seeds)           -> one Caption per image
 
 `runner.plain` is the same model in float32, for the self-check: `plain_tokens`, `plain_log_prob`, `plain_caption`.
 """
@@ -25,8 +25,10 @@ from blipbench.models.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
-    """`text` is without the prompt; `ids` begin with [DEC] and the prompt. `log_prob` is that of the tokens after the
-    prompt, [SEP] included, by the model without penalties."""
+    """`text` excludes the prompt; `ids` start with [DEC] and the prompt.
+
+    `log_prob` sums the model's log-probabilities of the tokens after the prompt, including [SEP], without penalties.
+    """
 
     text: str
     ids: list[int]
@@ -46,16 +48,16 @@ class BlipCaptionRunner:
         self.vision = FastImageEncoder(fast.visual_encoder, self.config.vision, runtime)
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """[DEC] and the words; the prompt's own [SEP] is removed, as the caption goes on."""
+        """[DEC] and the prompt's tokens, without the final [SEP], since the caption follows."""
         (ids,) = self.tokenizer.encode([prompt], self.config.text.max_positions)
         return [self.tokenizer.dec_id, *ids[1:-1]]
 
     def check(self, prompt: str, settings: SearchSettings) -> None:
-        """Raises UsageError where the prompt and the lengths do not fit each other or the model."""
+        """Raises UsageError if the lengths do not fit the prompt or the model."""
         check_lengths(self.config.text.max_positions, self.prompt_ids(prompt), settings)
 
     def batch(self, settings: SearchSettings) -> int:
-        """How many images to caption at a time."""
+        """The number of images to caption at once."""
         return self.decoder.batch(self.vision.num_tokens, settings)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -65,12 +67,12 @@ class BlipCaptionRunner:
     def caption(
         self, tokens: Tensor, prompt: str, settings: SearchSettings, seeds: Sequence[int] | None = None
     ) -> list[Caption]:
-        """A caption of each image, tokens [n, T, image_width]; `seeds`, one an image, are those of nucleus sampling."""
+        """One caption per image; tokens: [n, T, image_width]. `seeds`, one per image, are for nucleus sampling."""
         found = search(self.decoder, tokens, None, self.prompt_ids(prompt), settings, seeds)
         return [self._caption(hypothesis, prompt) for hypothesis in found]
 
     def caption_flops(self, prompt: str, settings: SearchSettings) -> float:
-        """An estimate for one image: a caption ends halfway between the shortest and the longest that may be."""
+        """Estimated FLOPs for one image, with a length halfway between the shortest and the longest caption."""
         start = len(self.prompt_ids(prompt))
         steps = (max(start + 1, settings.min_length) + settings.max_length) / 2 - start
         decoding = flops.decoding_flops(self.config, self.vision.num_tokens, start, settings.beams, steps)
@@ -86,7 +88,7 @@ class BlipCaptionRunner:
     @full_float32()
     @torch.inference_mode()
     def plain_log_prob(self, tokens: Tensor, ids: Sequence[int], prompt: str) -> float:
-        """What `Caption.log_prob` of these ids should be, the text read as a whole; tokens [1, T, image_width]."""
+        """The expected `Caption.log_prob` of these ids, from one pass over the text; tokens: [1, T, image_width]."""
         text = torch.tensor(ids, device=tokens.device)[None]
         logits = self.plain.text_decoder(text, torch.ones_like(text), tokens)  # [1, tokens of the text, vocabulary]
         each = logits[0, :-1].log_softmax(-1).gather(1, text[0, 1:, None])
@@ -95,8 +97,10 @@ class BlipCaptionRunner:
     @full_float32()
     @torch.inference_mode()
     def plain_caption(self, tokens: Tensor, prompt: str, settings: SearchSettings, seed: int) -> Caption:
-        """The caption of one image (tokens [1, T, image_width]) searched the reference's way: at each step the whole
-        texts anew, the image's states repeated for every beam."""
+        """Caption one image (tokens [1, T, image_width]) as the reference does.
+
+        Each step reads the whole texts again, and the image's states are repeated for every beam.
+        """
         decoding = PlainDecoding(self.plain.text_decoder, tokens)
         (found,) = run_search(decoding, self.prompt_ids(prompt), settings, self.tokenizer.sep_id, [seed])
         return self._caption(found, prompt)

@@ -1,10 +1,10 @@
-"""CLIP and SigLIP ready to evaluate: the embedding half of what BlipRunner does, with the model's own preprocessing.
+"""CLIP and SigLIP embeddings on one device, with the model's own preprocessing.
 
-Images go through the model's own image processor (CLIP: the shorter side to S pixels, then the middle square cut out;
-SigLIP: squeezed to a square), except that its rescaling and normalisation happen on the device. Texts are tokenised by
-the model's own tokenizer. CLIP's are grouped by exact length, without padding, which its causal text encoder never
-sees; SigLIP's are filled up to their full length, since it was trained to see the padding. A clip's embedding is that
-of the mean of its frames' projections, as BLIP's is.
+Images go through the model's image processor, except that its rescaling and normalisation run on the device. CLIP
+resizes the shorter side to S pixels and crops the central square; SigLIP resizes the image to a square. Texts go
+through the model's tokenizer. CLIP's texts are grouped by exact length, without padding, because its causal text
+encoder never reads the padding. SigLIP's texts are padded to the full length, because it was trained with the padding.
+A video clip's embedding is the normalised mean of its frames' projections, as in BLIP.
 """
 
 import copy
@@ -57,17 +57,17 @@ class ClipRunner:
         self.vision = ClipVision(vision.image_size, batch, ProcessorFit(checkpoint.processor))
 
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
-        """Token ids of each text as the model was trained on them, at most `max_tokens` or its own limit."""
+        """Token ids of each text in the form the model was trained on, at most `max_tokens` or the model's limit."""
         length = min(max_tokens, self.checkpoint.max_tokens)
         padding = "max_length" if self.checkpoint.pads_texts else False
-        # One by one: the batch form starts a thread pool, and a process that has one must not fork data workers.
+        # One by one, because the batch form starts a thread pool, and a process with threads must not fork workers.
         return [
             self.checkpoint.tokenizer(text, truncation=True, max_length=length, padding=padding)["input_ids"]
             for text in texts
         ]
 
     def unknown_share(self, input_ids: list[list[int]]) -> float:
-        """CLIP and SigLIP spell unknown words by their bytes."""
+        """Always 0: CLIP and SigLIP split unknown words into bytes."""
         return 0.0
 
     def bank(self, input_ids: list[list[int]]) -> TextBank:
@@ -111,8 +111,11 @@ class ClipRunner:
     @full_float32()
     @torch.inference_mode()
     def plain_scores(self, pixels: Tensor, input_ids: list[list[int]]) -> tuple[None, Tensor]:
-        """One image or clip (uint8 [1, ...]) with n texts in float32, the texts padded and masked as transformers'
-        processor does. Returns no ITM logits, and similarities [n] on the CPU."""
+        """Score one image or clip (uint8 [1, ...]) with n texts in float32, without optimisations.
+
+        The texts are padded and masked as by transformers' processor. Returns None for the ITM logits, and the
+        similarities [n] on the CPU.
+        """
         device = self.runtime.device
         frames, _ = self._encode_images(self.plain, pixels.flatten(0, -4).to(device))
         ids, mask = pad(input_ids, self.checkpoint.tokenizer.pad_token_id)
@@ -121,7 +124,7 @@ class ClipRunner:
         return None, similarity.cpu()
 
     def _encode_images(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [n, 3, S, S] -> projections [n, embed_dim], not normalised, and states [n, T, width]."""
+        """uint8 [n, 3, S, S] -> unnormalised projections [n, embed_dim] and states [n, T, width]."""
         processor = self.checkpoint.processor
         images = pixels.float()
         if processor.do_rescale:
@@ -133,19 +136,19 @@ class ClipRunner:
         return _project(model, "visual_projection", out.pooler_output), out.last_hidden_state
 
     def _encode_texts(self, model: Any, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """ids [n, tokens] -> projections [n, embed_dim], not normalised."""
+        """ids [n, tokens] -> unnormalised projections [n, embed_dim]."""
         out = model.text_model(input_ids=ids, attention_mask=mask)
         return _project(model, "text_projection", out.pooler_output)
 
 
 def _project(model: Any, name: str, pooled: Tensor) -> Tensor:
-    """CLIP projects the pooled state; SigLIP's pooling has done so."""
+    """CLIP projects the pooled state; SigLIP's pooled state needs no projection."""
     projected: Tensor = getattr(model, name)(pooled) if hasattr(model, name) else pooled
     return projected
 
 
 def _transformer_flops(config: Any, tokens: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """All layers over sequences of that many tokens; poolings and projections, a percent of it, are left out."""
+    """FLOPs of all layers over sequences of `tokens` tokens, without pooling and projection (about 1% more)."""
     width = config.hidden_size
     per_token = 8 * width**2 + 4 * width * config.intermediate_size
     flops: npt.NDArray[np.float64] = config.num_hidden_layers * (tokens * per_token + 4 * tokens**2 * width)

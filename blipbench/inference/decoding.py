@@ -1,12 +1,12 @@
-"""The fast decoder: MED with a language model head writing texts for a batch of contexts.
+"""The fast decoder: generates texts for a batch of contexts with MED and its language model head.
 
     decoder = FastDecoder(text_decoder, sep_id, runtime)                        once
-    generate(decoder, context, context_mask, prompt_ids, settings)              -> token ids of each context
+    generate(decoder, context, context_mask, prompt_ids, settings)              -> token ids for each context
     search(decoder, context, context_mask, prompt_ids, settings, seeds)         -> the same with log-probabilities
 
 The context is what the cross-attention reads: image tokens, or the states of a question. Its keys and values are
-projected once per layer and shared by all beams at all steps; the prompt is read once per context. Keys and values of
-the text are kept in a cache allocated once, in which only the rows of beams that changed places are copied.
+projected once per layer and shared by all beams at all steps. The prompt is read once per context. The keys and values
+of the text are kept in a cache that is allocated once; only the rows of beams that moved are copied.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from blipbench.inference.search import Decoding, Hypothesis, SearchSettings, bea
 from blipbench.inference.text import PackedTextEncoder, add_norm
 from blipbench.models.med import TextDecoder
 
-# Of the contexts' keys and values on a CPU, where the step's products read all weights for however few texts.
+# Limit for the contexts' keys and values on a CPU. It is large because each step reads all weights, even for few texts.
 _CPU_CONTEXT_BYTES = 512 * 2**20
 
 
@@ -43,7 +43,7 @@ class FastDecoder:
         self.dtype = head.decoder.weight.dtype
 
     def batch(self, context_tokens: int, settings: SearchSettings) -> int:
-        """How many contexts of so many tokens to decode at a time."""
+        """The number of contexts of `context_tokens` tokens to decode at once."""
         room = self.runtime.cache_bytes if self.runtime.device.type == "cuda" else _CPU_CONTEXT_BYTES
         bytes_each = 2 * self.config.depth * context_tokens * self.config.width * self.dtype.itemsize
         return max(1, min(self.runtime.batch_tokens // (settings.beams * settings.max_length), room // bytes_each))
@@ -56,7 +56,7 @@ class FastDecoder:
         return self.vocabulary(self.transformed(hidden))
 
     def transformed(self, hidden: Tensor) -> Tensor:
-        """Final states [rows, width] -> what the vocabulary's embeddings are multiplied with, [rows, width]."""
+        """Final states [rows, width] -> the input of the vocabulary projection, [rows, width]."""
         return self.transform_norm(self.transform(hidden))
 
 
@@ -67,7 +67,7 @@ def generate(
     prompt_ids: Sequence[int],
     settings: SearchSettings,
 ) -> list[list[int]]:
-    """The token ids of the text written for each context: the prompt first, [SEP] last unless it was cut."""
+    """The token ids of the text for each context. They start with the prompt and end with [SEP] unless truncated."""
     return [found.ids for found in search(decoder, context, context_mask, prompt_ids, settings)]
 
 
@@ -80,11 +80,11 @@ def search(
     settings: SearchSettings,
     seeds: Sequence[int] | None = None,
 ) -> list[Hypothesis]:
-    """The text written for each context: context [n, T, context_width], context_mask [n, T] (1 where it may be read;
-    None: everywhere), `prompt_ids` the first tokens of every text, [DEC] among them.
+    """Generate a text for each context, in batches that suit the device.
 
-    `seeds`, one a context, are those of nucleus sampling; by default 0, 1, 2, ... As many contexts as suit the device
-    are decoded at a time. Raises UsageError where the prompt leaves no room or the model has too few positions.
+    context: [n, T, context_width]. context_mask: [n, T], 1 where the context may be read (None: everywhere).
+    `prompt_ids` are the first tokens of every text, including [DEC]. `seeds`, one per context, are for nucleus sampling
+    (default: 0, 1, 2, ...). Raises UsageError if the prompt leaves no room or the model has too few positions.
     """
     check_lengths(decoder.config.max_positions, prompt_ids, settings)
     seeds = range(len(context)) if seeds is None else seeds
@@ -101,7 +101,7 @@ def search(
 def run_search(
     decoding: Decoding, prompt_ids: Sequence[int], settings: SearchSettings, sep_id: int, seeds: Sequence[int]
 ) -> list[Hypothesis]:
-    """The search that the settings name; beam search with one beam is greedy search."""
+    """Run the search that the settings select. Beam search with one beam is greedy search."""
     if settings.beams > 1:
         return beam_search(decoding, prompt_ids, settings, sep_id)
     return token_search(decoding, prompt_ids, settings, sep_id, seeds)
@@ -110,19 +110,22 @@ def run_search(
 def check_lengths(max_positions: int, prompt_ids: Sequence[int], settings: SearchSettings) -> None:
     if len(prompt_ids) >= settings.max_length:
         raise UsageError(
-            f"max_length: {settings.max_length} tokens leave no room after the prompt, which has {len(prompt_ids)}; "
-            "use a shorter prompt or a larger max_length"
+            f"max_length: {settings.max_length} tokens leave no room after the prompt of {len(prompt_ids)} tokens; "
+            "use a larger max_length or a shorter prompt"
         )
     if settings.min_length > settings.max_length:
         raise UsageError(
             f"min_length: {settings.min_length} tokens are more than max_length, which is {settings.max_length}"
         )
     if settings.max_length > max_positions:
-        raise UsageError(f"max_length: {settings.max_length} is more than the model's {max_positions} positions")
+        raise UsageError(
+            f"max_length: {settings.max_length} exceeds the model's {max_positions} positions; "
+            f"use at most {max_positions}"
+        )
 
 
 class FastDecoding:
-    """A batch of contexts under way (see `search.Decoding`)."""
+    """The state of decoding a batch of contexts (see `search.Decoding`)."""
 
     def __init__(
         self, decoder: FastDecoder, context: Tensor, context_mask: Tensor | None, beams: int, max_length: int
@@ -135,7 +138,7 @@ class FastDecoding:
         shape = (config.depth, len(context) * beams, config.num_heads, max_length, self.head_dim)
         self.keys = torch.empty(shape, dtype=decoder.dtype, device=self.device)
         self.values = torch.empty_like(self.keys)
-        self.length = 0  # tokens of every text alive, so far
+        self.length = 0  # tokens so far, equal for all live texts
 
     def start(self, prompt_ids: Sequence[int]) -> Tensor:
         return self._forward(self._tensor(prompt_ids).expand(self.shared.count, -1))
@@ -148,7 +151,7 @@ class FastDecoding:
         return self._forward(self._tensor(tokens)[:, None])
 
     def _forward(self, input_ids: Tensor) -> Tensor:
-        """The next tokens [rows, t] of every text -> logits [rows, vocabulary] after the last of them."""
+        """The next t tokens of every text, [rows, t] -> logits after the last token, [rows, vocabulary]."""
         rows, count = input_ids.shape
         end = self.length + count
         hidden = self._embed(input_ids)  # [rows * t, width]
@@ -169,7 +172,7 @@ class FastDecoding:
         return add_norm(words, table.position_embeddings(positions), table.LayerNorm).flatten(0, 1)
 
     def _moves(self, sources: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-        """Which places get something new, and the places they get it from; None if all stays as it is."""
+        """The places to overwrite and the places to copy from, or None if nothing moves."""
         moved = [(place, source) for place, source in enumerate(sources) if place != source]
         if not moved:
             return None
@@ -181,13 +184,13 @@ class FastDecoding:
 
 
 class SharedContexts:
-    """Keys and values of a batch of contexts in every layer, each read by several texts.
+    """Keys and values of a batch of contexts in every layer. Several texts read each context.
 
-    keys, values [layers, contexts, heads, T, head_dim]; mask [contexts, 1, 1, T], true where a key may be read.
+    keys, values: [layers, contexts, heads, T, head_dim]. mask: [contexts, 1, 1, T], true where a key may be read.
     """
 
     def __init__(self, decoder: FastDecoder, context: Tensor, context_mask: Tensor | None) -> None:
-        """Projected a few contexts at a time, so that little is held twice."""
+        """Projects a few contexts at a time to save memory."""
         config, length = decoder.config, context.shape[1]
         heads, head_dim = config.num_heads, config.width // config.num_heads
         shape = (config.depth, len(context), heads, length, head_dim)
@@ -209,7 +212,7 @@ class SharedContexts:
         )
 
     def keep(self, moved: tuple[Tensor, Tensor] | None, count: int) -> None:
-        """Only `count` contexts are left; those that moved take the places of those that ended."""
+        """Keep `count` contexts. Contexts in `moved` are copied to the places of finished ones."""
         if moved is not None:
             to, where_from = moved
             self.keys[:, to] = self.keys[:, where_from]
@@ -221,14 +224,14 @@ class SharedContexts:
 
 @dataclasses.dataclass(frozen=True)
 class LayerContexts:
-    """What one layer's cross-attention reads (see `text.Context`): key, value [contexts, heads, T, head_dim]."""
+    """One layer's cross-attention input (see `text.Context`). key, value: [contexts, heads, T, head_dim]."""
 
     key: Tensor
     value: Tensor
     mask: Tensor | None
 
     def attend(self, query: Tensor) -> Tensor:
-        """[contexts * n, width] -> [contexts * n, width]; the first n queries read the first context, and so on."""
+        """[contexts * n, width] -> [contexts * n, width]. The first n queries read the first context, and so on."""
         contexts, heads, _, head_dim = self.key.shape
         q = query.view(contexts, -1, heads, head_dim).transpose(1, 2)  # [contexts, heads, n, head_dim]
         attended = F.scaled_dot_product_attention(q, self.key, self.value, attn_mask=self.mask)
@@ -236,7 +239,10 @@ class LayerContexts:
 
 
 class PlainDecoding:
-    """The reference's way, for the self-check: at each step the whole texts, the context repeated for every beam."""
+    """Decodes as the reference does, for the self-check.
+
+    Each step reads the whole texts again, and the context is repeated for every beam.
+    """
 
     def __init__(self, decoder: TextDecoder, context: Tensor) -> None:
         """context [n, T, context_width]."""

@@ -1,7 +1,7 @@
-"""FLOPs that each piece of an evaluation needs, counted from shapes: a multiply-add is two, only matrix products count.
+"""FLOPs that each part of an evaluation needs, from shapes. Only matrix products count; a multiply-add is two FLOPs.
 
-"Needed" means what the score reads: no padding, keys and values of an image once, only the first token in the last
-text layer. These numbers balance units over ranks and give the share of peak, so doing superfluous work lowers it.
+"Needed" means what the score depends on: no padding, an image's keys and values once, only the first token in the last
+text layer. These numbers balance units over ranks and give the share of peak, so unnecessary work lowers that share.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def image_flops(config: VisionConfig) -> float:
-    """The ViT over one image or frame."""
+    """The ViT on one image or frame."""
     patches, tokens = config.num_tokens - 1, config.num_tokens
     embed = 2 * patches * 3 * config.patch_size**2 * config.width
     block = 2 * tokens * 12 * config.width**2 + 4 * tokens**2 * config.width
@@ -26,12 +26,12 @@ def text_flops(config: ModelConfig, lengths: npt.ArrayLike) -> Floats:
 
 
 def match_flops(config: ModelConfig, lengths: npt.ArrayLike, image_tokens: int) -> Floats:
-    """ITM of one image with texts of these lengths, each; `context_flops` and the first self-attention come on top."""
+    """ITM of one image with each text of these lengths, without `context_flops` and the first self-attention."""
     return _layers(config, lengths, image_tokens)
 
 
 def reason_flops(config: ModelConfig, lengths: npt.ArrayLike, image_tokens: int) -> Floats:
-    """Sentences of these lengths on two images each; two `context_flops` per pair of images come on top."""
+    """Sentences of these lengths about two images each, without the two `context_flops` per pair of images."""
     return _first_self_attention(config, lengths) + _layers(config, lengths, image_tokens, images=2)
 
 
@@ -41,17 +41,17 @@ def context_flops(config: ModelConfig, image_tokens: int) -> float:
 
 
 def question_flops(config: ModelConfig, lengths: npt.ArrayLike, image_tokens: int) -> Floats:
-    """Questions of these lengths encoded with all tokens' states; `context_flops` of the image comes on top."""
+    """Encoding questions of these lengths, with the states of all tokens, without `context_flops` of the image."""
     length, text = np.asarray(lengths, dtype=np.float64), config.text
     per_token = 12 * text.width**2 + 4 * image_tokens * text.width + 4 * text.width * text.intermediate_size
     return text.depth * (length * per_token + 4 * length**2 * text.width)
 
 
 def answer_flops(config: ModelConfig, lengths: npt.ArrayLike, nodes: float) -> Floats:
-    """Answers decoded for questions of these lengths: [DEC], and `nodes` tokens below it for each question.
+    """Decoding answers for questions of these lengths: [DEC] and `nodes` tokens below it for each question.
 
-    The first layer's self-attention is the same for every question; attention to the few tokens of an answer is left
-    out. [DEC], alone, asks for no query.
+    The first layer's self-attention is the same for every question and is not counted. The attention to the few tokens
+    of an answer is not counted either. [DEC] is alone and needs no query.
     """
     length, text = np.asarray(lengths, dtype=np.float64), config.text
     keys_values = text.depth * 4 * length * text.width**2
@@ -62,9 +62,10 @@ def answer_flops(config: ModelConfig, lengths: npt.ArrayLike, nodes: float) -> F
 
 
 def decoding_flops(config: ModelConfig, image_tokens: int, prompt: int, beams: int, steps: float) -> float:
-    """A caption of `steps` tokens after a prompt of `prompt` tokens; `context_flops` of the image comes on top.
+    """A caption of `steps` tokens after a prompt of `prompt` tokens, without `context_flops` of the image.
 
-    The prompt is read once, every later token but the last by each beam. Self-attention over so few tokens is left out.
+    The prompt is read once. Each beam reads every later token except the last. Self-attention over so few tokens is not
+    counted.
     """
     text = config.text
     per_token = 12 * text.width**2 + 4 * image_tokens * text.width + 4 * text.width * text.intermediate_size
@@ -79,7 +80,7 @@ def _first_self_attention(config: ModelConfig, lengths: npt.ArrayLike) -> Floats
 
 
 def _layers(config: ModelConfig, lengths: npt.ArrayLike, image_tokens: int, images: int = 1) -> Floats:
-    """Everything after the first layer's self-attention, the last layer for the first token alone."""
+    """Everything after the first layer's self-attention; in the last layer only the first token."""
     length, text = np.asarray(lengths, dtype=np.float64), config.text
     cross = images * (4 * text.width**2 + 4 * image_tokens * text.width) if image_tokens else 0
     after_self = cross + 4 * text.width * text.intermediate_size  # per token

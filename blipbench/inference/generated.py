@@ -1,8 +1,8 @@
-"""Answers questions by writing them: `generate`, beam search from [DEC] over a question's states.
+"""Answers questions by generating text (mode `generate`): beam search from [DEC] over a question's states.
 
-The reference's attention mask is all ones here (not where it ranks), so that its decoder also reads the states of
-padding, and an answer depends on the questions that share its batch. That is offered for comparison: with
-`padded_lengths` a question is padded to the length that its batch had.
+When it generates (but not when it ranks), the reference uses an attention mask of all ones. So its decoder also reads
+the states of padding, and an answer depends on the other questions of its batch. `padded_lengths` reproduces this for
+comparison: each question is padded to the length that its batch had.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from blipbench.inference.decoding import PlainDecoding, check_lengths, run_searc
 from blipbench.inference.packing import Indices
 from blipbench.inference.search import Hypothesis, SearchSettings
 
-TOKENS_PER_ANSWER = 2  # below [DEC], with every beam, for the estimate of cost
+TOKENS_PER_ANSWER = 2  # after [DEC], for every beam; used to estimate the cost
 
 
 class GeneratedAnswers:
-    """`question_ids` of the data set's questions, [ENC] first; `padded_lengths` [questions], or None for no padding."""
+    """`question_ids` of all questions, starting with [ENC]; `padded_lengths` [questions], or None for no padding."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class GeneratedAnswers:
         return self.runner.question_flops(lengths, frames) + flops.answer_flops(self.runner.config, lengths, nodes)
 
     def _padded(self, image_tokens: Tensor, question: int) -> Tensor:
-        """States [length, width] by the plain encoder; image_tokens [1, T, image_width]."""
+        """States [length, width] from the plain encoder; image_tokens: [1, T, image_width]."""
         ids = self.question_ids[question]
         length = len(ids) if self.padded_lengths is None else int(self.padded_lengths[question])
         return self.runner.encode_padded_questions(image_tokens, [ids], length)[0]

@@ -1,8 +1,8 @@
-"""y = x W^T + b, as fast as this machine does it.
+"""Linear layers, y = x W^T + b, as fast as this machine allows.
 
-torch's float32 matmul on CPU goes to a library that does not use all vector units of every processor; oneDNN, which
-torch also carries, does, once a weight is reordered for it (2.3 times faster on a Zen 5 core). So on CPU a weight is
-reordered here once, and the product may end in GELU without another pass over memory. Elsewhere it is F.linear.
+On CPU, torch's float32 matmul uses a library that does not use all vector units of every processor. oneDNN, which torch
+includes, uses them after a weight is reordered for it (2.3 times faster on a Zen 5 core). So on CPU each weight is
+reordered once, and GELU can be fused into the product. Otherwise F.linear is used.
 """
 
 import functools
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 @functools.cache
 def onednn_works(dtype: torch.dtype = torch.float32) -> bool:
-    """Whether this torch build's oneDNN operators exist, take this type on this processor, and agree with F.linear.
+    """Whether torch's oneDNN operators exist, support this dtype on this processor, and agree with F.linear.
 
-    A processor without AVX-512 has them in float32 and not in bfloat16.
+    A processor without AVX-512 supports float32 but not bfloat16.
     """
     if not torch.backends.mkldnn.is_available():
         return False
@@ -31,11 +31,10 @@ def onednn_works(dtype: torch.dtype = torch.float32) -> bool:
 
 
 def recurring_rows(rows: int, device: torch.device) -> int:
-    """How many rows to fill a product of varying size up to, so that few sizes occur: sixteen an octave, so the mean
-    product grows by 2%.
+    """Round the number of rows of a product up, so that few sizes occur: 16 sizes per octave, 2% more rows on average.
 
-    oneDNN compiles a product for every number of rows that it meets, and memory freed by one rarely fits the next: with
-    any number of rows a tiny model's text layers took 1.3 GiB, with few sizes 0.6. Where oneDNN is not, `rows` itself.
+    oneDNN compiles a kernel for every number of rows, and memory freed by one size rarely fits the next. With arbitrary
+    sizes the text layers of a tiny model used 1.3 GiB; with few sizes, 0.6 GiB. Without oneDNN, returns `rows`.
     """
     if device.type != "cpu" or not onednn_works():
         return rows
@@ -64,14 +63,14 @@ class FastLinear(nn.Module):
 
 
 def fuse(*layers: nn.Linear) -> FastLinear:
-    """One product for several layers that read the same input; outputs lie side by side."""
+    """One linear layer for several that read the same input. The outputs are concatenated."""
     return FastLinear(torch.cat([x.weight for x in layers]), torch.cat([x.bias for x in layers]))
 
 
 def make_fast(module: nn.Module) -> None:
-    """Replace every nn.Linear below `module` by its fast form, for inference.
+    """Replace every nn.Linear inside `module` with a FastLinear, for inference.
 
-    nn.MultiheadAttention stays as it is: it reads the weights of its linear layer instead of calling it.
+    nn.MultiheadAttention is not changed: it reads the weights of its linear layer instead of calling it.
     """
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):

@@ -1,11 +1,11 @@
-"""ITM scoring: one image against many texts at a time (the expensive part of retrieval), or many with few texts each.
+"""ITM scoring: one image with many texts (the expensive part of retrieval), or many images with few texts each.
 
     matcher = Matcher(encoder, itm_head, bank, batch_tokens, cache_bytes)
-    logits = matcher.score(image_embeds, texts)      # [T, width], indices into the bank -> [n] logits of 'match'
-    pending = matcher.submit_own(image_embeds, owner)    # [m, T, width], each text's image -> both logits of each
+    logits = matcher.score(image_embeds, texts)      # [T, width], indices into the bank -> logits of 'match' [n]
+    pending = matcher.submit_own(image_embeds, owner)    # [m, T, width], the image of each text -> both logits
 
-The image's keys and values are projected once per layer; the texts share them; the states before the first
-cross-attention are computed once per text and kept when they fit `cache_bytes`.
+The image's keys and values are projected once per layer and shared by the texts. The states before the first
+cross-attention are computed once per text and kept if they fit into `cache_bytes`.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ class Pending:
 
 
 class Matcher:
-    """`bank` holds the texts as the ITM encoder reads them: [ENC] first."""
+    """`bank` holds the texts as the ITM encoder reads them, starting with [ENC]."""
 
     def __init__(
         self, encoder: PackedTextEncoder, itm_head: nn.Linear, bank: TextBank, batch_tokens: int, cache_bytes: int
@@ -60,16 +60,17 @@ class Matcher:
 
     @torch.inference_mode()
     def submit(self, image_embeds: Tensor, texts: Indices) -> Pending:
-        """As `score`, without waiting for a GPU: submit the next image before asking for this one's result."""
+        """The same as `score`, without waiting for the GPU: submit the next image before you read this result."""
         context = self.encoder.image_context(image_embeds)
         chunks = self.bank.chunks(texts, self.batch_tokens)
         return Pending(len(texts), [(chunk, self._score_chunk(chunk, context)) for chunk in chunks])
 
     @torch.inference_mode()
     def submit_own(self, image_embeds: Tensor, owner: Indices) -> Pending:
-        """Every text of the bank with its own image alone: image_embeds [m, T, width], text i is of image `owner[i]`.
+        """Score each text of the bank with its own image only.
 
-        Faster than an image at a time where an image has few texts: what `submit` prepares of it would not pay.
+        image_embeds: [m, T, width]. Text i belongs to image `owner[i]`. For few texts per image this is faster than
+        `submit`, whose preparation of each image would cost too much.
         """
         images = [(len(image_embeds), image_embeds.shape[1])]
         keys_values = self.encoder.keys_values(image_embeds.flatten(0, 1))  # per layer [m * T, width]
@@ -78,7 +79,7 @@ class Matcher:
             of_text = owner[chunk.texts]
             of_token = np.repeat(of_text, self.bank.lengths[chunk.texts])
             tokens, texts = (Routing(images, of, image_embeds.device) for of in (of_token, of_text))
-            routings = [*[tokens] * (len(keys_values) - 1), texts]  # the last layer asks for each text's first token
+            routings = [*[tokens] * (len(keys_values) - 1), texts]  # the last layer needs only first tokens
             bound = zip(routings, keys_values, strict=True)
             context = [routing.bind(key, value, self.encoder.num_heads) for routing, (key, value) in bound]
             scored.append((chunk, self._score_chunk(chunk, context)))
@@ -92,7 +93,7 @@ class Matcher:
         return self.encoder.first_layer(self.bank.input_ids[chunk.tokens], chunk)
 
     def _all_first_layers(self, cache_bytes: int) -> Tensor | None:
-        """Every text's states before the first cross-attention [tokens of the bank, width], if they fit."""
+        """All texts' states before the first cross-attention, [tokens of the bank, width], if they fit."""
         table = self.encoder.embeddings.word_embeddings.weight
         tokens = len(self.bank.input_ids)
         if tokens * table.shape[1] * table.element_size() > cache_bytes:

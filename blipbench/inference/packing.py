@@ -1,6 +1,6 @@
-"""Texts without padding: one flat array of token ids, cut into chunks of a token budget, grouped by exact length.
+"""Texts without padding: one flat array of token ids, split into chunks by a token budget, grouped by exact length.
 
-On a CPU a chunk ends in a few filler rows that belong to no text, so that the sizes of products recur (linear.py).
+On a CPU, a chunk ends with a few filler rows that belong to no text, so that product sizes recur (see linear.py).
 """
 
 import dataclasses
@@ -18,23 +18,23 @@ Indices = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Texts sorted by length, laid end to end: n texts and S tokens in all. Filler rows make them n' and S'."""
+    """n texts sorted by length and concatenated, S tokens in total. With filler rows, n becomes n' and S becomes S'."""
 
-    texts: Indices  # [n] which texts of the bank
-    order: Indices  # [n] their places in the indices that were asked for
-    tokens: Tensor  # [S'] where each token lies in the bank
+    texts: Indices  # [n] indices of the texts in the bank
+    order: Indices  # [n] their places in the requested indices
+    tokens: Tensor  # [S'] index of each token in the bank
     positions: Tensor  # [S'] each token's position in its text
-    first: Tensor  # [n'] where each text starts in the chunk
+    first: Tensor  # [n'] start of each text in the chunk
     groups: list[tuple[int, int]]  # (texts, length), in order
 
     @property
     def num_tokens(self) -> int:
-        """S, without the filler."""
+        """S, without filler."""
         return sum(count * length for count, length in self.groups)
 
 
 class TextBank:
-    """All texts of a data set as token ids; every text keeps the first token its tokenizer gave it ([CLS])."""
+    """All texts of a data set as token ids, including the special tokens."""
 
     def __init__(self, input_ids: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> None:
         self.lengths: Indices = np.array([len(ids) for ids in input_ids], dtype=np.int64)
@@ -47,14 +47,14 @@ class TextBank:
         return len(self.lengths)
 
     def chunks(self, indices: npt.ArrayLike, token_budget: int) -> Iterator[Chunk]:
-        """Cover `indices` with chunks of about equal size, none over the budget unless one text alone is."""
+        """Split `indices` into chunks of about equal size. Only a chunk of one text may exceed the budget."""
         asked = np.asarray(indices, dtype=np.int64)
         order = np.argsort(self.lengths[asked], kind="stable")
         ends = np.cumsum(self.lengths[asked[order]])
         if len(asked) == 0:
             return
         longest = int(self.lengths[asked].max())
-        room = max(1, token_budget - longest + 1)  # a text may begin before its chunk's share of the tokens does
+        room = max(1, token_budget - longest + 1)  # a text may begin before the token range of its chunk
         share = -(-int(ends[-1]) // -(-int(ends[-1]) // room))
         for part in np.split(order, np.flatnonzero(np.diff((ends - 1) // share)) + 1):
             yield self._chunk(asked[part], part)
@@ -80,7 +80,7 @@ class TextBank:
 
 
 def pad(input_ids: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> tuple[Tensor, Tensor]:
-    """For the plain computation: ids [n, longest] (or [n, length]) filled up with `pad_id`; the mask, 1 at a token."""
+    """Returns ids [n, longest], or [n, length], padded with `pad_id`, and the mask: 1 for tokens, 0 for padding."""
     longest = length or max(len(ids) for ids in input_ids)
     ids = torch.full((len(input_ids), longest), pad_id)
     for row, text in zip(ids, input_ids, strict=True):

@@ -1,4 +1,4 @@
-"""The matrix-product rate that this device reaches, measured: the yardstick for "share of peak"."""
+"""Measures the matrix-product rate of this device, to which "share of peak" refers."""
 
 import statistics
 import time
@@ -13,8 +13,10 @@ Layer = Callable[[torch.Tensor], torch.Tensor]
 
 
 def measure_peak(runtime: Runtime, repeats: int = 5) -> float:
-    """FLOP/s of the faster of a square and an MLP-shaped product (median of `repeats` each), by whichever of torch's
-    product and `FastLinear` is faster on the square."""
+    """FLOP/s of a square or an MLP-shaped product, whichever is faster (each the median of `repeats`).
+
+    Uses torch's matmul or `FastLinear`, whichever is faster on the square product.
+    """
     size = 8192 if runtime.device.type == "cuda" else 1024
     square = {way: _rate(runtime, way, (size, size, size), repeats) for way in (_plain, _fast)}
     fastest = max(square, key=lambda way: square[way])

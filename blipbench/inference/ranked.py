@@ -1,6 +1,6 @@
-"""Answers questions with the best of a fixed list of answers: `rank`, the mode of the published VQA figures.
+"""Answers questions with the best answer of a fixed list (mode `rank`, as for the published VQA figures).
 
-A candidate's score is minus its summed smoothed loss (`ranking.py`), which the reference calls its log-probability.
+A candidate's score is the negative of its summed smoothed loss (`ranking.py`). The reference calls it log-probability.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from blipbench.inference.packing import Indices, pad
 from blipbench.inference.ranking import AnswerRanker, Ranking
 from blipbench.models.med import IGNORED, language_model_loss
 
-KEPT = 10  # candidates in an Answer
-PLAIN_BATCH = 32  # answers whose logits the plain way holds at a time
+KEPT = 10  # candidates kept in an Answer
+PLAIN_BATCH = 32  # answers per batch in `plain_ranking`, to limit the memory for logits
 
 
 class RankedAnswers:
-    """`question_ids` of the data set's questions, [ENC] first; k_test larger than the answer list means all of it."""
+    """`question_ids` of all questions, starting with [ENC]. `k_test` is capped at the length of the answer list."""
 
     def __init__(
         self, runner: BlipVqaRunner, question_ids: list[list[int]], answer_list: Sequence[str], k_test: int
@@ -55,8 +55,11 @@ class RankedAnswers:
     @full_float32()
     @torch.inference_mode()
     def plain_ranking(self, states: Tensor) -> Ranking:
-        """One question, states [1, tokens, width], ranked the reference's way: its states repeated for every candidate,
-        answers padded and masked, the loss from `language_model_loss`."""
+        """Rank the answers to one question (states [1, tokens, width]) as the reference does.
+
+        The states are repeated for every candidate, and the answers are padded and masked. The loss is
+        `language_model_loss`.
+        """
         runner, tokenizer = self.runner, self.runner.tokenizer
         decoder = runner.plain.text_decoder
         padded = pad([[tokenizer.dec_id, *answer, tokenizer.sep_id] for answer in self.answer_ids], tokenizer.pad_id)

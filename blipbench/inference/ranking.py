@@ -1,16 +1,16 @@
-"""Ranks a fixed list of answers for each question (BLIP, section 5.3): the likelier the answer, the lower its loss.
+"""Ranks a fixed list of answers for each question (BLIP, section 5.3): the more likely the answer, the lower its loss.
 
     ranker = AnswerRanker(decoder, answers, dec_id)
-    ranker.rank(states, k) -> one Ranking a question         states: of each question [tokens, width]
+    ranker.rank(states, k) -> one Ranking per question       states: [tokens, width] for each question
 
-The first answer token's probability picks k candidates; a candidate's loss is the language model loss summed over its
-tokens and [SEP], smoothed by 0.1 over the vocabulary. A question's keys and values are projected once and shared by its
-candidates; so is their first step, and whatever else they begin with (`answer_tree.py`). What comes before the first
-cross-attention is the same for every question and computed once. The head runs once per node:
+The probability of the first answer token selects k candidates. A candidate's loss is the language model loss summed
+over its tokens and [SEP], with label smoothing of 0.1 over the vocabulary. The candidates of a question share its keys
+and values, their first step, and every common prefix (`answer_tree.py`). Everything before the first cross-attention is
+the same for all questions and is computed once. The head runs once per node:
 
     loss = logsumexp(logits) - 0.9 * logits[target] - 0.1 * mean(logits)
 
-with the mean taken as one product with the mean embedding.
+The mean is computed as one product with the mean embedding.
 """
 
 import dataclasses
@@ -22,21 +22,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blipbench.inference.answer_tree import NOWHERE, Growth, build_tree, grow
+from blipbench.inference.answer_tree import NOWHERE, TreeRows, build_tree, select_nodes
 from blipbench.inference.decoding import FastDecoder
 from blipbench.inference.packing import Indices
 from blipbench.inference.routing import RoutedContext, Routing
 from blipbench.models.med import LABEL_SMOOTHING
 
-LOGIT_BYTES = 64 * 2**20  # of float32 logits held at a time
-ATTENTION_ROWS = 32768  # in one call: CUDA's kernels take a batch below 65,536
+LOGIT_BYTES = 64 * 2**20  # limit for float32 logits held at once
+ATTENTION_ROWS = 32768  # per call: CUDA's kernels require a batch below 65,536
 
 KeyValue = tuple[Tensor, Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """One question's candidates, the lowest loss first; equal losses by index."""
+    """One question's candidates by ascending loss; equal losses are ordered by index."""
 
     candidates: Indices  # [k] indices into the answer list
     losses: npt.NDArray[np.float32]  # [k]
@@ -44,7 +44,7 @@ class Ranking:
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
-    """A batch of questions as the decoder reads them: sorted by length, keys and values of every layer projected."""
+    """A batch of questions sorted by length, with the keys and values that the decoder reads."""
 
     groups: list[tuple[int, int]]  # (questions, length)
     keys_values: list[KeyValue]  # per layer, [tokens of all questions, width]
@@ -56,11 +56,11 @@ class Questions:
 
 @dataclasses.dataclass(frozen=True)
 class FirstStep:
-    """[DEC] decoded: what it predicts, and the keys and values with which later tokens attend to it."""
+    """The output of [DEC]: its predictions, and the keys and values that later tokens attend to."""
 
     hidden: Tensor  # [questions, width], after the head's transform
     logits: Tensor  # [questions, vocabulary] float32
-    keys_values: list[KeyValue]  # per layer but the first, [questions, width]
+    keys_values: list[KeyValue]  # per layer except the first, [questions, width]
 
 
 class AnswerRanker:
@@ -79,7 +79,7 @@ class AnswerRanker:
 
     @torch.inference_mode()
     def rank(self, states: Sequence[Tensor], k: int) -> list[Ranking]:
-        """`states` of each question [tokens, width]; k larger than the list means all of it."""
+        """`states`: [tokens, width] for each question. `k` is capped at the length of the answer list."""
         rankings: dict[int, Ranking] = {}
         for batch in self._batches(states, k):
             questions = self.read([states[question] for question in batch])
@@ -92,12 +92,12 @@ class AnswerRanker:
         return [rankings[question] for question in range(len(states))]
 
     def nodes_per_question(self, k: int) -> float:
-        """How many distinct beginnings k candidates have below [DEC], estimated: as many each as the whole list's."""
+        """Estimated number of nodes below [DEC] for k candidates, from the mean per answer over the whole list."""
         return min(k, len(self.tree.paths)) * self.tree.nodes_per_answer
 
     @torch.inference_mode()
     def read(self, states: Sequence[Tensor]) -> Questions:
-        """`states` [tokens, width] of questions sorted by length."""
+        """`states`: [tokens, width] for each question, sorted by length."""
         lengths, counts = np.unique([len(state) for state in states], return_counts=True)
         groups = list(zip(counts.tolist(), lengths.tolist(), strict=True))
         return Questions(groups, self.text.keys_values(torch.cat(list(states))))
@@ -111,40 +111,40 @@ class AnswerRanker:
             if i > 0:
                 key, value = layer.key_value(hidden).chunk(2, dim=-1)
                 keys_values.append((key, value))
-                hidden = layer.after_self(value, hidden)  # alone, a token finds its own value
+                hidden = layer.after_self(value, hidden)  # a single token attends to its own value only
             hidden = layer.mlp(layer.cross_attend(hidden, context))
         hidden = self.decoder.transformed(hidden)
         return FirstStep(hidden, self.decoder.vocabulary(hidden).float(), keys_values)
 
     @torch.inference_mode()
     def most_likely(self, step: FirstStep, k: int) -> Indices:
-        """The k answers whose first tokens are the likeliest, equal ones by index: [questions, k], ascending."""
+        """The k answers with the most probable first tokens (ties by index), [questions, k] in ascending order."""
         order = step.logits[:, self.first_tokens].sort(dim=1, descending=True, stable=True).indices
         return np.sort(order[:, :k].cpu().numpy(), axis=1)
 
     @torch.inference_mode()
     def losses(self, questions: Questions, step: FirstStep, candidates: Indices) -> Tensor:
-        """Of each question's candidates [questions, k] -> [questions, k] float32."""
-        growth = grow(self.tree, candidates)
-        others = self.decoder.transformed(self._other_steps(questions, step, growth))
+        """The loss of each candidate: [questions, k] -> [questions, k] float32."""
+        rows = select_nodes(self.tree, candidates)
+        others = self.decoder.transformed(self._other_steps(questions, step, rows))
         hidden = torch.cat([step.hidden, others])  # [rows, width]
         of_node = torch.cat([step.logits.logsumexp(-1), self._log_sums(others)])
         of_node -= LABEL_SMOOTHING * (hidden.float() @ self.mean_output + self.mean_bias)
-        question, place, depth = np.nonzero(growth.paths != NOWHERE)
-        row = self._tensor(growth.paths[question, place, depth])
-        target = self._tensor(growth.targets[question, place, depth])
+        question, place, depth = np.nonzero(rows.paths != NOWHERE)
+        row = self._tensor(rows.paths[question, place, depth])
+        target = self._tensor(rows.targets[question, place, depth])
         wanted = (hidden[row].float() * self.output[target].float()).sum(-1) + self.bias[target]
         at = self._tensor(question), self._tensor(place), self._tensor(depth)
-        losses = of_node.new_zeros(growth.paths.shape)  # [questions, k, depth + 1]
+        losses = of_node.new_zeros(rows.paths.shape)  # [questions, k, depth + 1]
         losses[at] = of_node[row] - (1 - LABEL_SMOOTHING) * wanted
         return losses.sum(-1)
 
-    def _other_steps(self, questions: Questions, step: FirstStep, growth: Growth) -> Tensor:
+    def _other_steps(self, questions: Questions, step: FirstStep, rows: TreeRows) -> Tensor:
         """Final states of the nodes below the roots, [rows - questions, width]."""
         below = slice(questions.count, None)
-        contexts = self._contexts(questions, growth.questions[below])
-        levels = self._levels(growth)
-        hidden = self.before_context[self._tensor(growth.nodes[below])]
+        contexts = self._contexts(questions, rows.questions[below])
+        levels = self._levels(rows)
+        hidden = self.before_context[self._tensor(rows.nodes[below])]
         for i, (layer, context) in enumerate(zip(self.text.layers, contexts, strict=True)):
             if i > 0:
                 query, key, value = layer.qkv(hidden).chunk(3, dim=-1)
@@ -156,8 +156,8 @@ class AnswerRanker:
 
     @torch.inference_mode()
     def _before_context(self) -> Tensor:
-        """Every node's state after the first layer's self-attention, [nodes, width]: no question enters it."""
-        whole = grow(self.tree, np.arange(len(self.tree.paths))[None])
+        """Every node's state after the first layer's self-attention, [nodes, width], which no question affects."""
+        whole = select_nodes(self.tree, np.arange(len(self.tree.paths))[None])
         table, layer = self.text.embeddings, self.text.layers[0]
         words = table.word_embeddings(self._tensor(self.tree.tokens))
         hidden = table.LayerNorm(words + table.position_embeddings(self._tensor(self.tree.depths)))
@@ -167,17 +167,17 @@ class AnswerRanker:
         return layer.after_self(attended, hidden)
 
     def _contexts(self, questions: Questions, owner: Indices) -> list[RoutedContext]:
-        """Per layer; query i reads question `owner[i]`."""
+        """One context per layer. Query i reads question `owner[i]`."""
         routing = Routing(questions.groups, owner, self.runtime.device)
         return [routing.bind(key, value, self.text.num_heads) for key, value in questions.keys_values]
 
     def _log_sums(self, hidden: Tensor) -> Tensor:
-        """logsumexp of the logits of each row [rows, width] -> [rows] float32, a block of rows at a time."""
+        """The logsumexp of each row's logits, computed in blocks of rows: [rows, width] -> [rows] float32."""
         sums = [self.decoder.vocabulary(block).float().logsumexp(-1) for block in hidden.split(self._logit_rows)]
         return torch.cat(sums) if sums else hidden.new_empty(0, dtype=torch.float32)
 
     def _batches(self, states: Sequence[Tensor], k: int) -> Iterator[list[int]]:
-        """Questions sorted by length, as many at a time as fill the token budget with their candidates."""
+        """Batches of questions sorted by length. The questions and their candidates fill the token budget."""
         fitting = int(self.runtime.batch_tokens / max(1.0, self.nodes_per_question(k)))
         size = max(1, min(fitting, self._logit_rows))
         order = sorted(range(len(states)), key=lambda question: len(states[question]))
@@ -188,17 +188,19 @@ class AnswerRanker:
     def _logit_rows(self) -> int:
         return max(1, LOGIT_BYTES // (4 * len(self.output)))
 
-    def _levels(self, growth: Growth) -> list[Tensor]:
-        """Of each row below the roots the rows that it attends to; parts of a level, [rows, depth + 1], by depth."""
-        return [part for level in growth.levels for part in self._tensor(level).split(ATTENTION_ROWS)]
+    def _levels(self, rows: TreeRows) -> list[Tensor]:
+        """The rows that each row below the roots attends to: parts of levels, [rows, depth + 1], by depth."""
+        return [part for level in rows.levels for part in self._tensor(level).split(ATTENTION_ROWS)]
 
     def _tensor(self, x: Indices) -> Tensor:
         return torch.from_numpy(x).to(self.runtime.device, non_blocking=True)
 
 
 def _attend_upwards(query: Tensor, key: Tensor, value: Tensor, levels: Sequence[Tensor], num_heads: int) -> Tensor:
-    """Each node attends to the nodes above it and itself. query [rows below the roots, width] by depth; key, value
-    [rows, width], the roots' first."""
+    """Each node attends to its ancestors and itself.
+
+    query: [rows below the roots, width], by depth. key, value: [rows, width], the roots first.
+    """
 
     def heads(x: Tensor) -> Tensor:
         return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)  # [rows, heads, tokens, head_dim]

@@ -1,11 +1,11 @@
-"""NLVR2 ready to evaluate: sentences about pairs of images, computed the fast way on one device.
+"""Fast BLIP reasoning about pairs of images on one device, for the NLVR2 protocol.
 
     runner.encode_images(pixels)                     uint8 pixels -> image tokens
     runner.reason(left, right, input_ids, pair_of)   -> logits [sentences, 2] (false, true)
 
-The numbers are models/nlvr.py's. Sentences are packed without padding; the sentences of a pair share its keys and
-values, which are projected once per layer for all pairs of a batch; both output projections and what follows them
-(average or merging layer) are one product; the last layer computes only [ENC]. `runner.plain` is the model in float32.
+The results equal those of models/nlvr.py. Sentences are packed without padding. The sentences of a pair share its keys
+and values, which are projected once per layer for all pairs of a batch. Both output projections and the average or
+merging layer after them are one product. The last layer computes only [ENC]. `runner.plain` is the model in float32.
 """
 
 import copy
@@ -29,7 +29,7 @@ from blipbench.models.tokenizer import Tokenizer
 
 
 class _TwinLayer(PackedBlock):
-    """One layer in `dtype`, built from its float32 form."""
+    """One layer in `dtype`, built from the float32 layer."""
 
     def __init__(self, layer: TwinLayer, num_heads: int, dtype: torch.dtype) -> None:
         fast = copy.deepcopy(layer).to(dtype)
@@ -42,7 +42,7 @@ class _TwinLayer(PackedBlock):
         self.cross_norm = fast.crossattention.output.LayerNorm
 
     def cross_attend(self, hidden: Tensor, images: tuple[Tensor, Tensor], routing: Routing) -> Tensor:
-        """hidden [queries, width]; images: left and right tokens of all pairs, each [pairs * T, image_width]."""
+        """hidden: [queries, width]. images: left and right tokens of all pairs, each [pairs * T, image_width]."""
         found = []
         for query, image, project in zip(
             self.cross_query(hidden).chunk(2, dim=-1), images, self.key_values, strict=True
@@ -53,9 +53,9 @@ class _TwinLayer(PackedBlock):
 
 
 def fold(output: TwinOutput) -> tuple[Tensor, Tensor]:
-    """Both images' output projections and the average or merging after them as one linear layer [2 * width] -> [width].
+    """Both images' output projections and the average or merging layer as one linear layer [2 * width] -> [width].
 
-    The weights are multiplied in float64, so that the product is as exact as its factors.
+    The weights are multiplied in float64, so that the product is as exact as the weights.
     """
     weight = torch.block_diag(output.dense0.weight.double(), output.dense1.weight.double())  # [2 width, 2 width]
     bias = torch.cat([output.dense0.bias, output.dense1.bias]).double()
@@ -84,7 +84,7 @@ class NlvrRunner:
         self.vision = FastImageEncoder(vision, self.config.vision, runtime)
 
     def tokenize(self, sentences: list[str]) -> list[list[int]]:
-        """Token ids of each sentence, [ENC] first, [SEP] last; cut only where the model's positions end."""
+        """Token ids of each sentence, from [ENC] to [SEP], truncated only to the model's number of positions."""
         ids = self.tokenizer.encode(sentences, self.config.text.max_positions)
         return [[self.tokenizer.enc_id, *sentence[1:]] for sentence in ids]
 
@@ -94,9 +94,9 @@ class NlvrRunner:
 
     @torch.inference_mode()
     def reason(self, left: Tensor, right: Tensor, input_ids: list[list[int]], pair_of: Indices) -> Tensor:
-        """Logits [n, 2] (false, true) of n sentences, float32, on the device: sentence i is about pair `pair_of[i]`.
+        """Logits [n, 2] (false, true) of n sentences, float32, on the device. Sentence i is about pair `pair_of[i]`.
 
-        left, right: image tokens of the pairs, [pairs, T, image_width]. A GPU may still be computing on return.
+        left, right: image tokens of the pairs, [pairs, T, image_width]. Does not wait for a GPU.
         """
         bank = TextBank(input_ids, self.runtime.device)
         chunk = bank.whole()
@@ -107,7 +107,7 @@ class NlvrRunner:
         hidden = embed(self.embeddings, bank.input_ids[chunk.tokens], chunk)  # [S', width]
         for i, layer in enumerate(self.layers):
             is_last = i == len(self.layers) - 1
-            hidden = layer.self_attend(hidden, chunk, first_only=is_last)  # [S', width], at last [n', width]
+            hidden = layer.self_attend(hidden, chunk, first_only=is_last)  # [S', width]; in the last layer [n', width]
             hidden = layer.cross_attend(hidden, images, of_firsts if is_last else of_tokens)
             hidden = layer.mlp(hidden)
         logits = torch.empty(len(input_ids), 2, device=device)
@@ -117,8 +117,11 @@ class NlvrRunner:
     @full_float32()
     @torch.inference_mode()
     def plain_logits(self, left: Tensor, right: Tensor, input_ids: list[list[int]]) -> Tensor:
-        """One pair (uint8 pixels [3, S, S] each) with n sentences the reference's way: float32, padded and masked, the
-        images' states repeated for every sentence. Returns logits [n, 2] on the CPU."""
+        """Judge n sentences about one pair (uint8 pixels [3, S, S] each) as the reference does.
+
+        In float32, with padding and masks, and the images' states repeated for every sentence. Returns logits [n, 2] on
+        the CPU.
+        """
         device = self.runtime.device
         ids, mask = pad(input_ids, self.tokenizer.pad_id)
         images = self.plain.visual_encoder(normalise(torch.stack([left, right]).to(device)))  # [2, T, image_width]
@@ -129,7 +132,7 @@ class NlvrRunner:
         return self.vision.flops
 
     def pair_flops(self, lengths: npt.ArrayLike) -> float:
-        """One pair's keys and values and its sentences of these lengths; the images come on top."""
+        """FLOPs of one pair's keys and values and of its sentences of these lengths, without the images."""
         tokens = self.vision.num_tokens
         sentences = flops.reason_flops(self.config, lengths, tokens).sum()
         return 2 * flops.context_flops(self.config, tokens) + float(sentences)

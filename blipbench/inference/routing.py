@@ -1,11 +1,11 @@
-"""Cross-attention of a batch whose queries read different contexts: questions their images, answers their questions.
+"""Cross-attention for a batch whose queries read different contexts, e.g. questions about several images.
 
     routing = Routing(groups, owner, device)     which context each query reads; made once for all layers
     context = routing.bind(key, value, heads)    one layer's keys and values
     context.attend(query)                        [queries, width] -> [queries, width]
 
-Contexts of equal length share one call, so no key is padded and no mask is needed; only queries are laid out in a
-rectangle of as many as the busiest context of the group has.
+Contexts of equal length share one call, so keys need no padding and no mask. Only the queries are padded: every context
+of a group gets as many query slots as the context with the most queries needs.
 """
 
 import dataclasses
@@ -21,37 +21,37 @@ from blipbench.inference.packing import Indices
 
 @dataclasses.dataclass(frozen=True)
 class _Group:
-    """`count` contexts of `length` tokens, from token `start` on; each is read by at most `busiest` queries."""
+    """`count` contexts of `length` tokens, starting at token `start`, with at most `max_queries` queries each."""
 
     start: int
     count: int
     length: int
-    busiest: int
-    queries: Tensor  # [asked] which queries read a context of the group
-    seats: Tensor  # [asked] their places in the rectangle [count * busiest]
+    max_queries: int
+    queries: Tensor  # [n] the queries that read a context of the group
+    slots: Tensor  # [n] their places among the padded queries [count * max_queries]
 
 
 class Routing:
     def __init__(self, groups: Sequence[tuple[int, int]], owner: Indices, device: torch.device) -> None:
-        """`groups` [(contexts, length)] in the order in which the contexts lie; `owner` [queries] numbers contexts."""
+        """groups: [(contexts, length)] in the order of the contexts. owner: [queries], the context of each query."""
         self.groups: list[_Group] = []
         order = np.argsort(owner, kind="stable")
-        asked = np.bincount(owner, minlength=sum(count for count, _ in groups))
-        place = np.arange(len(owner)) - np.repeat(np.cumsum(asked) - asked, asked)  # among its context's queries
+        counts = np.bincount(owner, minlength=sum(count for count, _ in groups))  # queries per context
+        place = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)  # among its context's queries
         context = start = done = 0
         for count, length in groups:
-            mine = asked[context : context + count]
-            busiest, total = int(mine.max()), int(mine.sum())
+            in_group = counts[context : context + count]
+            max_queries, total = int(in_group.max()), int(in_group.sum())
             part = slice(done, done + total)
-            seats = (owner[order[part]] - context) * busiest + place[part]
+            slots = (owner[order[part]] - context) * max_queries + place[part]
             queries = torch.from_numpy(order[part]).to(device, non_blocking=True)
             if total:
-                on_device = torch.from_numpy(seats).to(device, non_blocking=True)
-                self.groups.append(_Group(start, count, length, busiest, queries, on_device))
+                on_device = torch.from_numpy(slots).to(device, non_blocking=True)
+                self.groups.append(_Group(start, count, length, max_queries, queries, on_device))
             context, start, done = context + count, start + count * length, done + total
 
     def bind(self, key: Tensor, value: Tensor, num_heads: int) -> "RoutedContext":
-        """key, value [tokens of all contexts, width]."""
+        """key, value: [tokens of all contexts, width]."""
         return RoutedContext(self.groups, key, value, num_heads)
 
 
@@ -64,18 +64,18 @@ class RoutedContext:
         self.num_heads = num_heads
 
     def attend(self, query: Tensor) -> Tensor:
-        """[queries, width] -> [queries, width], each over its own context; rows after the owners' are filler."""
-        out = torch.zeros_like(query)  # a filler row has no owner and finds nothing
+        """[queries, width] -> [queries, width]. Each query reads its context; rows after `owner`'s are filler."""
+        out = torch.zeros_like(query)  # filler rows read no context and stay zero
         for group in self.groups:
             tokens = slice(group.start, group.start + group.count * group.length)
-            seated = query.new_zeros(group.count * group.busiest, query.shape[1])
-            seated[group.seats] = query[group.queries]
+            padded = query.new_zeros(group.count * group.max_queries, query.shape[1])
+            padded[group.slots] = query[group.queries]
             attended = F.scaled_dot_product_attention(
-                self._heads(seated, group.count),
+                self._heads(padded, group.count),
                 self._heads(self.key[tokens], group.count),
                 self._heads(self.value[tokens], group.count),
-            )  # [count, heads, busiest, head_dim]
-            out[group.queries] = attended.transpose(1, 2).reshape(seated.shape)[group.seats]
+            )  # [count, heads, max_queries, head_dim]
+            out[group.queries] = attended.transpose(1, 2).reshape(padded.shape)[group.slots]
         return out
 
     def _heads(self, x: Tensor, count: int) -> Tensor:

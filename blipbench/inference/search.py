@@ -1,8 +1,8 @@
-"""Searches for the text that a language model gives a context: beam search, greedy search, nucleus sampling.
+"""Generates text from a language model: beam search, greedy search and nucleus sampling.
 
-In go a `Decoding` (a batch of contexts with logits on demand) and a prompt, out comes the best `Hypothesis` of each
-context. The semantics are those of the transformers that BLIP was published with (4.15): see `SearchSettings`. Beams
-of a context lie side by side in the batch; a context that is finished leaves it.
+Takes a prompt and a `Decoding` (a batch of contexts with logits on demand), and returns the best `Hypothesis` of each
+context. The semantics are those of transformers 4.15, with which BLIP was published (see `SearchSettings`). The beams
+of a context are adjacent rows of the batch. A finished context leaves the batch.
 """
 
 import dataclasses
@@ -17,15 +17,16 @@ Method = Literal["beam", "greedy", "nucleus"]
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings:
-    """How to write. Lengths are in tokens and count [DEC] and the prompt; `max_length` counts [SEP] too.
+    """How to generate. Lengths are in tokens and include [DEC] and the prompt; `max_length` also includes [SEP].
 
-    Beam search keeps `num_beams` texts alive (one beam is greedy search) and ranks finished ones by the sum of their
-    log-probabilities / length ** `length_penalty`. The length is by `length_rule` that of the "whole" text without
-    [SEP], as in the reference, or that of the "generated" part with [SEP], as in transformers from 4.37 on.
+    Beam search keeps `num_beams` live texts (one beam is greedy search). It ranks finished texts by the sum of their
+    log-probabilities / length ** `length_penalty`. With `length_rule` "whole", this length counts the whole text
+    without [SEP], as in the reference. With "generated", it counts the generated part with [SEP], as in transformers
+    4.37 and later.
 
-    `repetition_penalty` falls on every token that is in the text already, prompt included: on log-probabilities in beam
-    search, on logits otherwise. Nucleus sampling draws from the likeliest tokens that together have probability
-    `top_p`, of the `top_k` likeliest.
+    `repetition_penalty` applies to every token that is already in the text, including the prompt: to log-probabilities
+    in beam search, to logits otherwise. Nucleus sampling considers the `top_k` most probable tokens, and samples from
+    the smallest set of them with total probability `top_p` or more.
     """
 
     method: Method = "beam"
@@ -40,29 +41,32 @@ class SearchSettings:
 
     @property
     def beams(self) -> int:
-        """Texts alive at a time for one context."""
+        """The number of live texts per context."""
         return self.num_beams if self.method == "beam" else 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Hypothesis:
-    """A text that was found. `score` ranked it in beam search; otherwise it is `log_prob`."""
+    """A generated text. `score` is its rank criterion in beam search, and equals `log_prob` otherwise."""
 
-    ids: list[int]  # [DEC] and the prompt first, [SEP] last unless the text was cut at max_length
-    log_prob: float  # the model's, summed over the generated tokens, without penalties
+    ids: list[int]  # starts with [DEC] and the prompt; ends with [SEP] unless truncated at max_length
+    log_prob: float  # sum over the generated tokens, from the model without penalties
     score: float
 
 
 class Decoding(Protocol):
-    """A batch of contexts under way. A row is one text alive; each context has as many, side by side."""
+    """The state of decoding a batch of contexts. A row is one live text; every context has equally many, adjacent."""
 
     def start(self, prompt_ids: Sequence[int]) -> Tensor:
-        """Logits [contexts, vocabulary] after the prompt, one row a context."""
+        """Logits after the prompt, one row per context: [contexts, vocabulary]."""
         ...
 
     def step(self, tokens: Sequence[int], parents: Sequence[int], contexts: Sequence[int]) -> Tensor:
-        """Logits [rows, vocabulary] after one more token each. Row i continues row `parents[i]` of the call before;
-        `contexts` are the places, in the call before, of the contexts that are left."""
+        """Logits [rows, vocabulary] after one more token per row.
+
+        Row i continues row `parents[i]` of the previous call. `contexts` are the places that the remaining contexts had
+        in the previous call.
+        """
         ...
 
 
@@ -79,7 +83,7 @@ def beam_search(
         log_probs = logits.float().log_softmax(-1)  # [rows, vocabulary]
         scores = adjust(log_probs, [beam.ids for beam in beams], settings, sep_id)
         scores = scores + torch.tensor([beam.score for beam in beams], device=scores.device)[:, None]
-        best = scores.view(len(live), -1).topk(2 * settings.num_beams)  # enough even if half of them are [SEP]
+        best = scores.view(len(live), -1).topk(2 * settings.num_beams)  # enough if up to half of them are [SEP]
         of_model = log_probs.view(len(live), -1).gather(1, best.indices)
         found = torch.stack([best.values.double(), best.indices.double(), of_model.double()], dim=-1).tolist()
         for sentence, candidates in zip(live, found, strict=True):
@@ -97,7 +101,7 @@ def beam_search(
 
 @dataclasses.dataclass(frozen=True)
 class _Candidate:
-    """A beam, by its place in its sentence, with one more token."""
+    """A beam (its place in its sentence) with one more token."""
 
     beam: int
     token: int
@@ -110,11 +114,11 @@ class _Beam:
     ids: list[int]
     score: float  # sum of penalised log-probabilities
     log_prob: float
-    parent: int  # which beam of the step before it continues
+    parent: int  # the beam of the previous step that it continues
 
 
 class _Sentence:
-    """One context's beam search: the beams alive and the best `num_beams` hypotheses so far."""
+    """Beam search for one context: the live beams and the best `num_beams` hypotheses so far."""
 
     def __init__(self, prompt_ids: Sequence[int], settings: SearchSettings, sep_id: int) -> None:
         self.settings = settings
@@ -125,7 +129,7 @@ class _Sentence:
         self.done = False
 
     def advance(self, candidates: Sequence[_Candidate]) -> None:
-        """Take the next step's candidates, 2 * num_beams of them, the best first."""
+        """Take the candidates of the next step: 2 * num_beams, best first."""
         wanted = self.settings.num_beams
         beams: list[_Beam] = []
         for rank, candidate in enumerate(candidates):
@@ -145,7 +149,7 @@ class _Sentence:
             self.done = True
 
     def best(self) -> Hypothesis:
-        """Of equal ones the last found."""
+        """The hypothesis with the highest score; among equal ones, the last that was found."""
         return max(reversed(self.kept), key=lambda hypothesis: hypothesis.score)
 
     def _keep(self, ids: list[int], total: float, log_prob: float) -> None:
@@ -158,7 +162,10 @@ class _Sentence:
         self.kept.append(Hypothesis(ids, log_prob, score))
 
     def _nothing_better_can_come(self, best_candidate: float, best_beam: _Beam) -> bool:
-        """By each rule's own estimate: of what the best text alive would score if it ended here."""
+        """Whether no live text can beat the worst hypothesis kept, by the estimate that the length rule uses.
+
+        The estimate is the score of the best live text if it ended here.
+        """
         if len(self.kept) < self.settings.num_beams:
             return False
         length = len(best_beam.ids) - self.not_counted
@@ -177,7 +184,7 @@ class _Sentence:
 def token_search(
     decoding: Decoding, prompt_ids: Sequence[int], settings: SearchSettings, sep_id: int, seeds: Sequence[int]
 ) -> list[Hypothesis]:
-    """Greedy search, or nucleus sampling with a seed per context: what one context gets hangs on no other."""
+    """Greedy search, or nucleus sampling with one seed per context, so that contexts do not affect each other."""
     logits = decoding.start(prompt_ids)
     texts = [list(prompt_ids) for _ in range(len(logits))]
     log_probs = [0.0] * len(texts)
@@ -206,13 +213,13 @@ def token_search(
 
 
 def adjust(scores: Tensor, texts: Sequence[Sequence[int]], settings: SearchSettings, sep_id: int) -> Tensor:
-    """Scores [rows, vocabulary] of the next token after `texts`, repetitions penalised and no end too early."""
+    """Scores of the next token, [rows, vocabulary], with the repetition penalty and the minimum length applied."""
     too_short = len(texts[0]) < settings.min_length
     if settings.repetition_penalty == 1.0 and not too_short:
         return scores
     scores = scores.clone()
     if settings.repetition_penalty != 1.0:
-        seen = torch.tensor(texts, device=scores.device)  # [rows, tokens]; all texts alive are equally long
+        seen = torch.tensor(texts, device=scores.device)  # [rows, tokens]; all live texts have equal length
         given = scores.gather(1, seen)
         penalty = settings.repetition_penalty
         scores.scatter_(1, seen, torch.where(given < 0, given * penalty, given / penalty))
@@ -222,8 +229,10 @@ def adjust(scores: Tensor, texts: Sequence[Sequence[int]], settings: SearchSetti
 
 
 def nucleus(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
-    """Probabilities and ids of the `top_k` likeliest tokens, [rows, top_k] each, the likeliest first; those beyond the
-    nucleus of `top_p` have probability 0."""
+    """Probabilities and ids of the `top_k` most probable tokens, [rows, top_k] each, in descending order.
+
+    Tokens outside the nucleus of `top_p` have probability 0.
+    """
     best, tokens = logits.topk(min(top_k, logits.shape[1]))
     likelier = best.softmax(-1).cumsum(-1)[:, :-1]  # [rows, top_k - 1] mass of the tokens before the second, third, ...
     best[:, 1:] = best[:, 1:].masked_fill(likelier > top_p, -torch.inf)
@@ -231,7 +240,7 @@ def nucleus(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
 
 
 def compact(alive: Sequence[bool]) -> list[int]:
-    """The places of those alive, with few changes of place: the last take the places of those that ended."""
+    """The places of the live items, with few moves: the last live items fill the places of finished ones."""
     count = sum(alive)
     tail = [place for place in range(count, len(alive)) if alive[place]]
     return [place if alive[place] else tail.pop() for place in range(count)]

@@ -1,6 +1,6 @@
-"""ITC similarities as a stream: the best candidates and the ranks, block by block, never a whole queries x keys matrix.
+"""ITC candidates and ranks, computed in blocks: the whole queries x keys matrix is never in memory.
 
-Embeddings are [n, embed_dim] float32 with unit norm. Equal similarities are ordered by index, lower first.
+Embeddings are [n, embed_dim] float32 with unit norm. Equal similarities are ordered by ascending index.
 """
 
 import numpy as np
@@ -12,9 +12,9 @@ BLOCK_BYTES = 2 * 2**20
 
 
 def top_candidates(queries: Tensor, keys: Tensor, k: int) -> npt.NDArray[np.int32]:
-    """For each query the indices of its k most similar keys, ascending: [queries, min(k, keys)]."""
+    """The indices of the k most similar keys of each query, in ascending order: [queries, min(k, keys)]."""
     k = min(k, len(keys))
-    picked = np.empty((len(queries), k), np.int32)  # made first: results between the blocks' freed buffers pin memory
+    picked = np.empty((len(queries), k), np.int32)  # first: an array between freed buffers would pin memory
     done = 0
     for block in _blocks(queries, keys):
         similarity = block @ keys.T  # [block, keys]
@@ -29,7 +29,7 @@ def top_candidates(queries: Tensor, keys: Tensor, k: int) -> npt.NDArray[np.int3
 
 
 def rank_of(queries: Tensor, keys: Tensor, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """For each query the place (0 = first) of its target key among all keys by similarity: [queries]."""
+    """The rank (0 = most similar) of each query's target key among all keys: [queries]."""
     ranks = np.empty(len(queries), np.int64)
     positions = torch.arange(len(keys), device=keys.device)
     target = torch.from_numpy(targets).to(keys.device)

@@ -1,8 +1,8 @@
-"""The text transformer over packed texts: MED's numbers (models/med.py) with only the work that the score reads.
+"""The text transformer on packed texts: the results of MED (models/med.py) with only the work that the score needs.
 
-No padding and no mask; query, key and value of self-attention in one product; an image's cross-attention keys and
-values for all layers in one product; the first layer's self-attention apart, since it does not see the image; in the
-last layer only the first token of each text, where that is all the score reads.
+There is no padding and no mask. Query, key and value of self-attention are one product. An image's cross-attention keys
+and values for all layers are one product. The first layer's self-attention is separate, because it does not depend on
+the image. The last layer computes only the first token of each text, if the score needs no other.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from blipbench.models.med import Attention, Embeddings, Intermediate, Layer, Res
 
 
 class Context(Protocol):
-    """What a layer's cross-attention reads: queries [tokens, width] in, what they find [tokens, width] out."""
+    """The keys and values of one layer's cross-attention: `attend` maps queries [tokens, width] to [tokens, width]."""
 
     def attend(self, query: Tensor) -> Tensor: ...
 
 
 class PackedBlock:
-    """What every layer has, whatever its cross-attention: self-attention and MLP over [tokens, width]."""
+    """The parts that all layers share, whatever their cross-attention: self-attention and MLP on [tokens, width]."""
 
     def __init__(self, attention: Attention, intermediate: Intermediate, output: Residual, num_heads: int) -> None:
         self.num_heads = num_heads
@@ -37,7 +37,7 @@ class PackedBlock:
         self.down, self.norm = fuse(output.dense), output.LayerNorm
 
     def self_attend(self, hidden: Tensor, chunk: Chunk, first_only: bool) -> Tensor:
-        """[S', width] -> [S', width], or [n', width] when only each text's first token is wanted."""
+        """[S', width] -> [S', width], or with `first_only` [n', width]: the first token of each text."""
         if first_only:
             asking = hidden[chunk.first]
             query = self.query(asking)
@@ -50,7 +50,7 @@ class PackedBlock:
         )
 
     def after_self(self, attended: Tensor, hidden: Tensor) -> Tensor:
-        """What self-attention found, through its output projection, added to what asked."""
+        """Output projection, residual and LayerNorm after self-attention."""
         return add_norm(self.self_out(attended), hidden, self.self_norm)
 
     def mlp(self, hidden: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class PackedBlock:
 
 
 class PackedLayer(PackedBlock):
-    """One MED layer over [tokens, width]."""
+    """One MED layer on [tokens, width]."""
 
     def __init__(self, layer: Layer, num_heads: int) -> None:
         super().__init__(layer.attention, layer.intermediate, layer.output, num_heads)
@@ -83,7 +83,7 @@ def embed(embeddings: Embeddings, input_ids: Tensor, chunk: Chunk) -> Tensor:
 
 
 class PackedTextEncoder:
-    """Built once from a TextEncoder, in its dtype and on its device."""
+    """Built from a TextEncoder, with its dtype and device."""
 
     def __init__(self, encoder: TextEncoder) -> None:
         self.num_heads = encoder.config.num_heads
@@ -94,22 +94,24 @@ class PackedTextEncoder:
         self.context_keys_values = fuse(*(linear for layer in cross for linear in (layer.key, layer.value)))
 
     def keys_values(self, context: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """What the cross-attentions read, [T, context_width], projected once for every layer: [T, width] each."""
+        """Keys and values of the context [T, context_width] for every layer, [T, width] each, in one product."""
         projected = self.context_keys_values(context).chunk(2 * len(self.layers), dim=-1)
         return list(zip(projected[::2], projected[1::2], strict=True))
 
     def image_context(self, image_embeds: Tensor) -> list[SharedContext]:
-        """One image's tokens [T, image_width], for texts that all read this image."""
+        """The context of one image's tokens [T, image_width], for texts that all read this image."""
         return [SharedContext(key, value, self.num_heads) for key, value in self.keys_values(image_embeds)]
 
     def first_layer(self, input_ids: Tensor, chunk: Chunk) -> Tensor:
-        """The part that no image enters: embeddings and the first self-attention. input_ids [S'] -> [S', width]."""
+        """The part without the image: embeddings and the first self-attention. input_ids [S'] -> [S', width]."""
         hidden = embed(self.embeddings, input_ids, chunk)
         return self.layers[0].self_attend(hidden, chunk, first_only=False)
 
     def rest(self, hidden: Tensor, chunk: Chunk, context: Sequence[Context] | None, first_only: bool = True) -> Tensor:
-        """From the first layer's self-attention [S', width] to the first tokens' final states [n, width], or with
-        `first_only` False to all tokens' [S, width]."""
+        """All that follows the first layer's self-attention, whose output [S', width] is `hidden`.
+
+        Returns the final states of the first tokens [n, width], or of all tokens [S, width] if `first_only` is False.
+        """
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
             if i > 0:

@@ -1,14 +1,14 @@
-"""Image tokens kept between stages while they fit a budget; what does not fit is recomputed, so memory is bounded.
+"""A cache of image tokens between stages, within a memory budget. Tokens that do not fit are computed again.
 
-They lie in one tensor made at the first image: copies made one by one, between the buffers that a forward pass frees,
-would keep those from being reused.
+The cache is one tensor, allocated at the first image. Separate copies would lie between the buffers that a forward pass
+frees, and would prevent their reuse.
 """
 
 from torch import Tensor
 
 
 class TokenCache:
-    """For at most `images` images, all with equally many tokens."""
+    """For at most `images` images, all with the same number of tokens."""
 
     def __init__(self, budget_bytes: int, images: int) -> None:
         self._budget = budget_bytes
@@ -17,7 +17,7 @@ class TokenCache:
         self._place: dict[int, int] = {}
 
     def offer(self, image: int, tokens: Tensor) -> None:
-        """Keep a copy of one image's tokens [T, width] if there is room."""
+        """Store a copy of one image's tokens [T, width] if there is room."""
         if self._tokens is None:
             places = min(self._images, self._budget // max(1, tokens.nbytes))
             self._tokens = tokens.new_empty((places, *tokens.shape))
@@ -29,7 +29,7 @@ class TokenCache:
         return image in self._place
 
     def __getitem__(self, image: int) -> Tensor:
-        """Raises KeyError for an image that was not kept."""
+        """Raises KeyError for an image that is not in the cache."""
         place = self._place[image]
-        assert self._tokens is not None  # there is a place in it
+        assert self._tokens is not None  # it exists once an image has a place
         return self._tokens[place]

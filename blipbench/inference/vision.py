@@ -1,4 +1,4 @@
-"""The image encoder ready to evaluate: uint8 pixels in, tokens in the run's precision out, on its device."""
+"""The fast image encoder: takes uint8 pixels and returns tokens in the run's precision, on its device."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from blipbench.models.vit import ImageEncoder
 
 
 class FastImageEncoder:
-    """`encoder` must be the caller's own copy, in the run's precision: its layers are replaced by fast ones."""
+    """`encoder` must be a copy in the run's precision: its linear layers are replaced in place."""
 
     def __init__(self, encoder: ImageEncoder, config: VisionConfig, runtime: Runtime) -> None:
         make_fast(encoder)
@@ -26,21 +26,21 @@ class FastImageEncoder:
 
     @property
     def fit(self) -> None:
-        """Images are resized to a square, as the loader does by itself."""
+        """None: the loader resizes images to a square by default."""
 
     @property
     def num_tokens(self) -> int:
-        """Of one image or frame."""
+        """Tokens of one image or frame."""
         return self.config.num_tokens
 
     @property
     def batch(self) -> int:
-        """Images in one forward pass."""
+        """Images per forward pass."""
         return max(1, self.runtime.batch_tokens // self.num_tokens)
 
     @property
     def flops(self) -> float:
-        """Of one image or frame."""
+        """FLOPs of one image or frame."""
         return flops.image_flops(self.config)
 
     @torch.inference_mode()

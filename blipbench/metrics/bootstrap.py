@@ -1,7 +1,7 @@
-"""Bootstrap intervals of ratios, resampling the independent unit (Efron & Tibshirani 1993, percentile method).
+"""Bootstrap intervals of ratios by resampling the independent unit (Efron & Tibshirani 1993, percentile method).
 
-A benchmark's samples are clustered: five captions share one image. So images are drawn with replacement, each taking
-all its captions along, and a metric is a ratio of sums over images.
+A benchmark's samples are clustered: for example, five captions share one image. So images are drawn with replacement,
+each with all its captions, and a metric is a ratio of sums over images.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ RESAMPLES = 1000
 
 
 def draw_weights(units: int, seed: int, resamples: int = RESAMPLES) -> npt.NDArray[np.int32]:
-    """How often each unit is drawn in each resample: [resamples, units], rows sum to `units`."""
+    """The number of times that each unit is drawn in each resample: [resamples, units]. Rows sum to `units`."""
     rng = np.random.default_rng(seed)
     weights = np.empty((resamples, units), np.int32)
     for row in weights:
@@ -29,12 +29,14 @@ def resampled_ratio(weights: npt.NDArray[np.int32], numerator: Floats, denominat
 
 
 def resampled_sums(weights: npt.NDArray[np.int32], values: Floats) -> Floats:
-    """values [units, n] summed over each resample: [resamples, n]; a few at a time, since numpy copies integer weights
-    into floats to multiply them."""
+    """Sums of values [units, n] over each resample: [resamples, n].
+
+    Computed in blocks, because numpy converts the integer weights to floats in order to multiply them.
+    """
     return np.concatenate([block @ values for block in np.array_split(weights, 20)])
 
 
 def interval(draws: Floats) -> tuple[float, float]:
-    """The central 95% of the resampled values."""
+    """The central 95% interval of the resampled values."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)

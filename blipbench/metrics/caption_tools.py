@@ -1,8 +1,9 @@
 """The three Java programs of the COCO caption evaluation: PTB tokenizer, METEOR 1.5 and SPICE 1.0, from pycocoevalcap.
 
-In go captions, out come tokens or scores; each call is one JVM. They stand in for pycocoevalcap's own wrappers, whose
-METEOR hangs or dies on a broken pipe, whose SPICE fails on a recent Java and whose files lie in the installed package.
-A JavaError says what failed. Its SPICE cache is left out: it changes no score and needs native code.
+Takes captions and returns tokens or scores. Each call starts one JVM. A JavaError says what failed. This module
+replaces pycocoevalcap's wrappers, whose METEOR hangs or dies with a broken pipe, whose SPICE fails with recent Java
+versions, and which write files into the installed package. Their SPICE cache is not used: it requires native code and
+changes no score.
 """
 
 import dataclasses
@@ -21,13 +22,13 @@ from pycocoevalcap.tokenizer import ptbtokenizer as tokenizer_package
 
 from blipbench.metrics.java import JavaError, ask_java, run_java
 
-# Far above what the largest benchmark takes; METEOR's is for one answer.
+# Time limits, far above what the largest benchmark needs. METEOR's limit is for one answer.
 TOKENIZER_SECONDS, METEOR_SECONDS, SPICE_SECONDS = 1800, 600, 4 * 3600
 
 SPICE_MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
-GET_SPICE_MODELS = "python -m pycocoevalcap.spice.get_stanford_models"  # some 400 MB from nlp.stanford.edu
+GET_SPICE_MODELS = "python -m pycocoevalcap.spice.get_stanford_models"  # about 400 MB from nlp.stanford.edu
 
-# What SPICE's libraries reach into by reflection, which Java forbids from 16 on unless told; Java 8 knows no modules.
+# SPICE's libraries access these packages by reflection. Java 16 and later forbid it by default; Java 8 has no modules.
 _OPENED = ("java.lang", "java.math", "java.net", "java.text", "java.util", "java.util.concurrent")
 _SPICE_OPTIONS = [
     "-XX:+IgnoreUnrecognizedVMOptions",
@@ -39,16 +40,16 @@ Floats = npt.NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class SpiceScores:
-    """`per_image` is None where this Java lacks what SPICE writes it with; `mean` then has three digits."""
+    """`per_image` is None if this Java version cannot write it (see `read_spice`); `mean` then has three digits."""
 
     mean: float
     per_image: Floats | None
 
 
 def tokenize(captions: Sequence[str]) -> list[str]:
-    """Lower-case tokens with a space between, punctuation left out, as the COCO evaluation has them."""
+    """Lower-case tokens separated by spaces, without punctuation, as in the COCO evaluation."""
     jar = _beside(tokenizer_package) / tokenizer_package.STANFORD_CORENLP_3_4_1_JAR
-    lines = [" ".join(caption.splitlines()) for caption in captions]  # a caption is a line, whatever breaks it
+    lines = [" ".join(caption.splitlines()) for caption in captions]  # one line per caption
     arguments = ["-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
     stdin = "".join(line + "\n" for line in lines).encode("utf-8", errors="replace")
     printed, failure = run_java(arguments, name="the PTB tokenizer", stdin=stdin, timeout=TOKENIZER_SECONDS)
@@ -56,13 +57,16 @@ def tokenize(captions: Sequence[str]) -> list[str]:
         raise JavaError(failure)
     tokenized = printed.removesuffix("\n").split("\n") if lines else []
     if len(tokenized) != len(lines):
-        raise JavaError(f"the PTB tokenizer made {len(tokenized)} lines of {len(lines)} captions")
+        raise JavaError(f"the PTB tokenizer returned {len(tokenized)} lines for {len(lines)} captions")
     dropped = frozenset(tokenizer_package.PUNCTUATIONS)
     return [" ".join(token for token in line.split(" ") if token and token not in dropped) for line in tokenized]
 
 
 def meteor(captions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, Floats]:
-    """METEOR of the whole and of each image [images], of tokenized captions. The whole is no mean of the images."""
+    """METEOR of all images together, and of each image [images]. The first is not the mean of the second.
+
+    `captions` and `references` must be tokenized.
+    """
     jar = _beside(meteor_package) / meteor_package.METEOR_JAR
     arguments = ["-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
     with ask_java(arguments, name="METEOR", timeout=METEOR_SECONDS) as ask:
@@ -74,21 +78,21 @@ def meteor(captions: Sequence[str], references: Sequence[Sequence[str]]) -> tupl
     try:
         *per_image, whole = map(float, answers)
     except ValueError as error:
-        raise JavaError(f"METEOR answered with something other than a score: {error}") from error
+        raise JavaError(f"METEOR returned something other than a score: {error}") from error
     if not math.isfinite(whole):
-        raise JavaError(f"METEOR answered {whole}")
+        raise JavaError(f"METEOR returned {whole} instead of a number")
     return whole, np.array(per_image)
 
 
 def missing_spice_models() -> list[Path]:
-    """The files that pycocoevalcap does not bring along and that are not there."""
+    """The model files that SPICE requires, that pycocoevalcap does not include and that are not installed."""
     return [path for name in SPICE_MODELS if not (path := _beside(spice_package) / "lib" / name).is_file()]
 
 
 def spice(captions: Sequence[str], references: Sequence[Sequence[str]]) -> SpiceScores:
-    """SPICE of tokenized captions, between 0 and 1. Raises JavaError also where its models are missing."""
+    """SPICE of tokenized captions, between 0 and 1. Raises JavaError, for example if its models are missing."""
     if missing := missing_spice_models():
-        raise JavaError(f"its models are missing ({missing[0].name}); get them with `{GET_SPICE_MODELS}` (some 400 MB)")
+        raise JavaError(f"its models are missing ({missing[0].name}); `{GET_SPICE_MODELS}` downloads them (400 MB)")
     pairs = enumerate(zip(captions, references, strict=True))
     images = [{"image_id": n, "test": caption, "refs": list(of_image)} for n, (caption, of_image) in pairs]
     with tempfile.TemporaryDirectory(prefix="blipbench-spice-") as folder:
@@ -102,9 +106,9 @@ def spice(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Spice
 
 
 def read_spice(written: str, printed: str, failure: str | None, images: int) -> SpiceScores:
-    """The scores that SPICE wrote, or else the mean that it printed.
+    """The scores from SPICE's output file, or, if there is no file, the mean that it printed.
 
-    It writes through a JavaScript engine, which Java has up to 14 only; it prints before it tries.
+    SPICE writes the file through a JavaScript engine, which only Java 14 and earlier include. It prints the mean first.
     """
     if written:
         scores: list[dict[str, Any]] = json.loads(written)
@@ -123,5 +127,5 @@ def _beside(module: Any) -> Path:
 
 
 def _without_bars(caption: str) -> str:
-    """METEOR's lines have ||| between their parts."""
+    """Remove |||, which separates the fields of METEOR's input lines."""
     return caption.replace("|||", "").replace("  ", " ")

@@ -1,14 +1,13 @@
 """Caption metrics of the COCO evaluation, times 100: BLEU-1..4, METEOR, ROUGE-L, CIDEr, SPICE, and NoCaps' by domain.
 
-Captions and references are tokenized together, once; METEOR and SPICE run beside each other while BLEU, ROUGE-L and
-CIDEr are counted here. All hang on the tokenizer, a Java program: without Java nothing is scored, and a note says so.
+Captions and references are tokenized together, once. METEOR and SPICE run in parallel while this process computes BLEU,
+ROUGE-L and CIDEr. All metrics require the tokenizer, a Java program. Without Java there are no scores, only a note.
 
-Intervals resample images. CIDEr's document frequencies are held fixed in that, and they come from all images: a
-domain's CIDEr is the mean over its images of the scores they have in the whole. So it is in every published row of
-NoCaps, where the figure of all 4,500 images is the mean of the three domains' weighted by 648, 2,938 and 914 images;
-scored on its own, a domain would have other document frequencies. METEOR weighs images by length and gets no interval.
-`exact` is the share of captions that equal one of their references, in percent: no metric of COCO's, but one that needs
-no explaining.
+Intervals resample images. CIDEr's document frequencies come from all images and are not resampled. A domain's CIDEr is
+the mean over its images of their scores among all images, as in the published NoCaps rows: there, the figure for all
+4,500 images is the mean of the three domains, weighted by 648, 2,938 and 914 images. If a domain were scored alone, it
+would have other document frequencies. METEOR weights images by length and has no interval. `exact` is the percentage of
+captions that equal one of their references. It is not a COCO metric, but it is easy to understand.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,16 +37,16 @@ def caption_metrics(
     seed: int,
     domains: Mapping[int, str] | None = None,
 ) -> Metrics:
-    """Metrics of captions as typed, by image id; there is one at least, and each image has references.
+    """Metrics of raw captions by image id. There must be at least one, and every image must have references.
 
-    `domains` ("in-domain", "near-domain", "out-domain") add `in_CIDEr`, `in_SPICE` and so on. What Java was needed for
-    and failed is left out, with a note. outcomes: `CIDEr` of each image, and `image_id`.
+    `domains` ("in-domain", "near-domain", "out-domain") adds `in_CIDEr`, `in_SPICE` and so on. A metric whose Java
+    program fails is omitted, with a note. outcomes: `CIDEr` of each image, and `image_id`.
     """
     typed = [*captions.values(), *(reference for image in captions for reference in references[image])]
     try:
         tokens = iter(tokenize(typed))
     except JavaError as error:
-        note = f"nothing is scored yet, since all caption metrics begin with a tokenizer in Java: {error}; {_FINISH}"
+        note = f"nothing is scored yet, because all caption metrics require a tokenizer in Java: {error}; {_FINISH}"
         return Metrics({}, {}, (note,))
     tokenized = {image: next(tokens) for image in captions}
     tokenized_references = {image: [next(tokens) for _ in references[image]] for image in captions}
@@ -61,12 +60,12 @@ def score_tokenized(
     seed: int,
     domains: Mapping[int, str] | None = None,
 ) -> Metrics:
-    """As `caption_metrics`, of captions whose tokens have a space between."""
+    """The same as `caption_metrics`, for captions that are tokenized already (separated by spaces)."""
     images = list(captions)
     tests = list(captions.values())
     truths = [list(references[image]) for image in images]
     if not any(reference for truth in truths for reference in truth):
-        return Metrics({}, {}, ("nothing is scored: no reference has a word in it",))
+        return Metrics({}, {}, ("nothing is scored: no reference contains a word",))
     weights = bootstrap.draw_weights(len(images), seed)
     notes: list[str] = []
     with ThreadPoolExecutor(2) as pool:
@@ -76,7 +75,7 @@ def score_tokenized(
         try:
             values["METEOR"] = Metric(100 * meteor_job.result()[0])
         except JavaError as error:
-            notes.append(f"METEOR is left out: {error}; mend it, and {_FINISH}")
+            notes.append(f"METEOR was skipped: {error}; fix this, {_FINISH}")
         spice_scores: SpiceScores | None = None
         try:
             spice_scores = spice_job.result()
@@ -92,8 +91,8 @@ def score_tokenized(
     elif spice_scores is not None:
         values["SPICE"] = Metric(100 * spice_scores.mean)
         notes.append(
-            "SPICE is known to a tenth, of all images together and without an interval, since it writes each image's "
-            f"score by means that Java has up to 14 only; for these install such a one, and {_FINISH}"
+            "SPICE is only known to one decimal, for all images together and without an interval, because it requires "
+            f"Java 14 or earlier to write the score of each image; to get these scores, install Java 8 to 14, {_FINISH}"
         )
     exact = np.array([float(test in truth) for test, truth in zip(tests, truths, strict=True)])
     values["exact"] = _mean(exact, weights)
@@ -102,7 +101,7 @@ def score_tokenized(
         for name, scores in by_domain.items():
             values[f"{domain.removesuffix('-domain')}_{name}"] = _mean(scores, weights, domain_of == domain)
     if len(images) == 1:
-        notes.append("CIDEr of one image is 0 by construction: a word counts by how few images' references have it")
+        notes.append("CIDEr of one image is always 0: a word's weight depends on how few images' references contain it")
     return Metrics(values, {"CIDEr": 100 * cider, "image_id": np.array(images)}, tuple(notes))
 
 
@@ -110,7 +109,7 @@ _FINISH = "then `blipbench score RUN` finishes without the model"
 
 
 def _mean(scores: Floats, weights: Weights, among: npt.NDArray[np.bool_] | None = None) -> Metric:
-    """Of per-image scores [images], or of those `among` them."""
+    """The mean of per-image scores [images], times 100. `among` [images] selects a subset."""
     member = np.ones(len(scores)) if among is None else among.astype(np.float64)
     drawn = 100 * bootstrap.resampled_ratio(weights, scores * member, member)
     return Metric(float(100 * (scores * member).sum() / member.sum()), *bootstrap.interval(drawn))
@@ -135,13 +134,16 @@ def _bleu(tests: Sequence[str], truths: Sequence[Sequence[str]], weights: Weight
 
 
 def _closest(reference_lengths: Sequence[int], length: int) -> int:
-    """The reference length nearest to the caption's; of two as near, the shorter."""
+    """The reference length closest to the caption's length; if two are equally close, the shorter one."""
     return min((abs(reference - length), reference) for reference in reference_lengths)[1]
 
 
 def bleu_of_counts(counts: Floats) -> Floats:
-    """BLEU-1..4 [..., 4] from sums over images [..., 10]: correct and guessed n-grams of 1 to 4, lengths of captions
-    and of their closest references. The small numbers that keep zeros apart are pycocoevalcap's."""
+    """BLEU-1..4 [..., 4] from sums over images [..., 10].
+
+    The sums are: correct and guessed n-grams (n = 1 to 4), the lengths of the captions, and the lengths of their
+    closest references. The small constants that avoid division by zero are pycocoevalcap's.
+    """
     correct, guessed = counts[..., :MAX_N], counts[..., MAX_N : 2 * MAX_N]
     length, reference_length = counts[..., -2], counts[..., -1]
     precision = (correct + 1e-15) / (guessed + 1e-9)

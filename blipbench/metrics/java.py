@@ -1,7 +1,7 @@
-"""Runs the Java programs that caption metrics are made of, without a shell, and says what to do where one fails.
+"""Runs the Java programs of the caption metrics, without a shell.
 
-In go a program's arguments and its input, out comes what it printed. Whatever goes wrong (no Java, a JVM that does not
-start, one that dies or hangs) is a JavaError with the way out.
+Takes a program's arguments and input, and returns what it printed. Every problem (Java is missing; the JVM does not
+start, dies or hangs) raises a JavaError that says what to do.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import IO
 
 from blipbench.errors import BlipbenchError
 
-# UTF-8 and English digits whatever the machine's locale is: Java before 18 takes both from it.
+# UTF-8 and English digits in every locale: Java before 18 takes both from the locale.
 _OPTIONS = ("-Dfile.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US")
 
 
@@ -24,50 +24,51 @@ class JavaError(BlipbenchError):
 
 
 def run_java(arguments: Sequence[str], *, name: str, stdin: bytes = b"", timeout: float) -> tuple[str, str | None]:
-    """What the program printed, and why it failed (None if it ended well). `name` is for messages, `timeout` seconds.
+    """Run a program. Returns its output, and why it failed (None if it succeeded).
 
-    Raises JavaError where Java is missing or the program had to be ended.
+    `name` is used in messages; `timeout` is in seconds. Raises JavaError if Java is missing or the program timed out.
     """
     try:
         done = subprocess.run([_java(), *_OPTIONS, *arguments], input=stdin, capture_output=True, timeout=timeout)
     except subprocess.TimeoutExpired as error:
-        raise JavaError(f"{name} was ended after {timeout:.0f} s without a result") from error
+        raise JavaError(f"{name} was stopped after {timeout:.0f} s without a result") from error
     except OSError as error:
         raise JavaError(f"{name} could not be started: {error}; reinstall the Java runtime") from error
-    failure = f"{name} failed ({_last_words(done.stderr)})" if done.returncode else None
+    failure = f"{name} failed ({_main_line(done.stderr)})" if done.returncode else None
     return done.stdout.decode("utf-8", errors="replace"), failure
 
 
 @contextmanager
 def ask_java(arguments: Sequence[str], *, name: str, timeout: float) -> Iterator[Callable[[str], str]]:
-    """A program that answers a line with a line: the function sends one, and "" only reads one more.
+    """Start a program that answers each line with a line; yield a function that sends a line and returns the answer.
 
-    Raises JavaError where Java is missing, or the program dies or takes more than `timeout` seconds for an answer.
+    If the line is "", the function only reads one more answer. Raises JavaError if Java is missing, if the program dies
+    or if an answer takes more than `timeout` seconds.
     """
-    with tempfile.TemporaryFile() as complaints:
+    with tempfile.TemporaryFile() as stderr:
         try:
             process = subprocess.Popen(
-                [_java(), *_OPTIONS, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints
+                [_java(), *_OPTIONS, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
             )
         except OSError as error:
             raise JavaError(f"{name} could not be started: {error}; reinstall the Java runtime") from error
-        assert process.stdin is not None and process.stdout is not None  # pipes were asked for
+        assert process.stdin is not None and process.stdout is not None  # both are pipes
         try:
-            yield _Conversation(process, process.stdin, process.stdout, complaints, name, timeout)
+            yield _Conversation(process, process.stdin, process.stdout, stderr, name, timeout)
         finally:
             process.kill()
             process.wait()
             process.stdout.close()
-            with suppress(BrokenPipeError):  # what it had not read yet
+            with suppress(BrokenPipeError):  # the program did not read all of its input
                 process.stdin.close()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Conversation:
     process: subprocess.Popen[bytes]
-    to: IO[bytes]
-    of: IO[bytes]
-    complaints: IO[bytes]
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+    stderr: IO[bytes]
     name: str
     timeout: float
 
@@ -76,18 +77,18 @@ class _Conversation:
         timer.start()
         try:
             if line:
-                self.to.write(line.encode("utf-8", errors="replace") + b"\n")
-                self.to.flush()
-            answer = self.of.readline()
+                self.stdin.write(line.encode("utf-8", errors="replace") + b"\n")
+                self.stdin.flush()
+            answer = self.stdout.readline()
         except BrokenPipeError:
             answer = b""
         finally:
             in_time = timer.is_alive()
             timer.cancel()
         if not answer:
-            self.complaints.seek(0)
-            last = _last_words(self.complaints.read()) if in_time else f"no answer for {self.timeout:.0f} s"
-            raise JavaError(f"{self.name} ended before it was through ({last})")
+            self.stderr.seek(0)
+            reason = _main_line(self.stderr.read()) if in_time else f"no answer for {self.timeout:.0f} s"
+            raise JavaError(f"{self.name} stopped before it was finished ({reason})")
         return answer.decode("utf-8", errors="replace").strip()
 
 
@@ -98,8 +99,8 @@ def _java() -> str:
     return found
 
 
-def _last_words(stderr: bytes) -> str:
-    """The line that says most: a stack trace's exception, else the last one."""
+def _main_line(stderr: bytes) -> str:
+    """The most informative line: the first exception or error of a stack trace, or else the last line."""
     lines = [line.strip() for line in stderr.decode("utf-8", errors="replace").splitlines() if line.strip()]
     telling = [line for line in lines if "Exception" in line or "Error" in line]
-    return (telling or lines or ["it said nothing"])[-1 if not telling else 0][:300]
+    return (telling or lines or ["no error output"])[-1 if not telling else 0][:300]

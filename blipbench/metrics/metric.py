@@ -1,4 +1,4 @@
-"""What a metric is: a number with its interval, and the per-sample outcomes behind it."""
+"""The types of metrics: a number with its interval, and the outcomes per sample that it is computed from."""
 
 import dataclasses
 from typing import Any
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """One number with its 95% interval (None where no interval is defined)."""
+    """A number with its 95% interval (None if no interval is defined)."""
 
     value: float
     low: float | None = None
@@ -17,9 +17,9 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """Metrics in the order they are shown; `outcomes` are per-sample results for paired tests.
+    """Metrics in display order. `outcomes` are results per sample, for paired tests.
 
-    `notes` say what could not be computed and why; `exports` are files for a benchmark's server: name to JSON content.
+    `notes` say what could not be computed and why. `exports` are files for a benchmark's server: name to JSON content.
     """
 
     values: dict[str, Metric]

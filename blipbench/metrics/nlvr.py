@@ -1,6 +1,6 @@
-"""Accuracy of NLVR2 in percent, with an interval that knows that the sentences about one pair of images hang together.
+"""NLVR2 accuracy in percent. Its interval resamples image pairs, because the sentences about one pair are related.
 
-The names are those of the published tables: `dev_acc`, `test_p_acc`.
+The names follow the published tables: `dev_acc`, `test_p_acc`.
 """
 
 import numpy as np
@@ -9,11 +9,11 @@ import numpy.typing as npt
 from blipbench.metrics import bootstrap
 from blipbench.metrics.metric import Metric, Metrics
 
-_SPLITS = {"val": "dev", "test": "test_p"}  # what NLVR2 calls them
+_SPLITS = {"val": "dev", "test": "test_p"}  # NLVR2's names
 
 
 def nlvr_metrics(correct: npt.NDArray[np.bool_], pair: npt.NDArray[np.int64], split: str, seed: int) -> Metrics:
-    """correct, pair [sentences]: whether each was judged rightly, and a number of its image pair."""
+    """correct, pair: [sentences], whether each prediction is correct, and the number of its image pair."""
     _, pair = np.unique(pair, return_inverse=True)
     sentences = np.bincount(pair).astype(np.float64)  # [pairs]
     right = np.bincount(pair, weights=correct).astype(np.float64)

@@ -1,7 +1,7 @@
-"""Recall of image-text retrieval from ranks (PROTOCOLS of the reference: R@1/5/10 in percent, both directions).
+"""Recall of image-text retrieval from ranks: R@1, R@5 and R@10 in percent, in both directions, as in the reference.
 
-Text retrieval asks, per image, for the best rank of its captions; image retrieval asks, per text, for the rank of its
-image. `txt_*` is image-to-text, `img_*` (for clips `vid_*`, with the median rank) is text-to-image.
+Text retrieval uses, for each image, the best rank of its captions. Image retrieval uses, for each text, the rank of its
+image. `txt_*` is image-to-text. `img_*` is text-to-image; for video clips it is `vid_*`, with the median rank.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def retrieval_metrics(text_rank: Ints, image_rank: Ints, image_of_text: Ints, is_video: bool, seed: int) -> Metrics:
-    """text_rank [images], image_rank [texts]: 0 = first. image_of_text [texts] indexes the images."""
+    """text_rank: [images], image_rank: [texts], 0 = first. image_of_text: [texts], the index of each text's image."""
     images = len(text_rank)
     weights = bootstrap.draw_weights(images, seed)
     texts_per_image = np.bincount(image_of_text, minlength=images).astype(np.float64)

@@ -1,8 +1,8 @@
-"""VQA's official accuracy: an answer is right as far as people gave it, overall and by type of answer, in percent.
+"""The official VQA accuracy in percent, overall and by answer type: agreement with the answers of ten people.
 
-Each of the ten people is left out in turn; the answer scores min(n / 3, 1) where n of the other nine said the same; the
-mean of the ten is its accuracy. Answers, the model's too, are normalised only where people's own, as typed, are not all
-the same: so does the official tool (its oldest forms differ in whose answers they normalise how far).
+Each of the ten people is left out in turn. The answer scores min(n / 3, 1) if n of the other nine gave the same answer.
+Its accuracy is the mean of the ten scores. All answers, including the model's, are normalised only if the people's raw
+answers differ. This is what the official tool does (its oldest versions differ in which answers they normalise).
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,14 @@ from blipbench.metrics import bootstrap
 from blipbench.metrics.metric import Metric, Metrics
 from blipbench.metrics.vqa_normalise import normalise_answer, tidy
 
-_ENOUGH = 3  # people who must agree for full marks
+_ENOUGH = 3  # of the other nine people, who must agree for a score of 1
 
 
 def vqa_accuracy(answer: str, ground_truth: Sequence[str]) -> float:
-    """Between 0 and 1. `ground_truth` are people's answers as typed: ten in VQAv2. With fewer
-    than four of one mind nothing scores 1, as in the official tool."""
+    """The accuracy of one answer, between 0 and 1. `ground_truth` are people's raw answers: ten in VQAv2.
+
+    An answer scores 1 only if at least four people gave it, as in the official tool.
+    """
     people = [tidy(given) for given in ground_truth]
     answer = tidy(answer)
     if len(set(people)) > 1:
@@ -39,10 +41,10 @@ def vqa_metrics(
     *,
     seed: int,
 ) -> Metrics:
-    """`accuracy`, and `accuracy_yes_no`, `accuracy_number`, `accuracy_other` as far as there are such questions.
+    """`accuracy`, and `accuracy_yes_no`, `accuracy_number`, `accuracy_other` if there are questions of these types.
 
-    All arguments have one entry a question, and there is one at least; a type is None where it is not known. `image`
-    [questions] numbers the images, the unit that intervals are resampled over. outcomes: `accuracy` (0 to 1), `image`.
+    All arguments have one entry per question, at least one. An unknown answer type is None. `image` [questions] is the
+    number of each question's image, the unit of resampling. outcomes: `accuracy` (0 to 1), `image`.
     """
     accuracy = np.array([vqa_accuracy(*pair) for pair in zip(answers, ground_truth, strict=True)])  # [questions]
     _, image = np.unique(image, return_inverse=True)
@@ -63,4 +65,4 @@ def vqa_metrics(
     return Metrics(values, {"accuracy": accuracy, "image": image})
 
 
-_ORDER = {"yes/no": 0, "number": 1, "other": 2}  # as published tables have them
+_ORDER = {"yes/no": 0, "number": 1, "other": 2}  # the order in published tables

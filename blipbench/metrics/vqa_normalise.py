@@ -1,7 +1,7 @@
-"""The normalisation of answers in VQA's official accuracy, quirks included: two answers agree when they end up equal.
+"""The answer normalisation of the official VQA accuracy. Two answers agree if their normalised forms are equal.
 
-Punctuation goes first, then case, number words, articles, and contractions written without their apostrophe. What looks
-odd here is what the official tool does, and published figures hang on it.
+It handles punctuation first, then case, number words, articles, and contractions without an apostrophe. Some rules look
+odd. They reproduce the official tool exactly, because published figures depend on it.
 """
 
 import re
@@ -12,11 +12,11 @@ _ARTICLES = frozenset({"a", "an", "the"})
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
-# Also a period after a digit goes ("3." but not "3.5"): the official pattern means to look behind, and does not.
+# A period after a digit is removed too ("3." but not "3.5"): the official pattern tries to look behind, but does not.
 _PERIOD = re.compile(r"\.(?!\d)")
-_MOST_PERIODS = 32  # the official tool passes a flag of this value where the number of replacements is asked for
+_MOST_PERIODS = 32  # the official tool passes a flag of this value as the number of replacements
 
-# Those whose bare form is another word (she'll, he'll, I'd, it's, she's, we'd, we'll, we're, let's) are not among them.
+# Not included if the form without apostrophe is a word: she'll, he'll, I'd, it's, she's, we'd, we'll, we're, let's.
 _CONTRACTED = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
     he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't needn't not've
@@ -33,11 +33,11 @@ def _without_one_apostrophe(word: str) -> list[str]:
 
 
 _CONTRACTIONS = {bare: word for word in _CONTRACTED.split() for bare in _without_one_apostrophe(word)}
-_CONTRACTIONS["somebody'd"] = "somebodyd"  # the other way round in the official table
+_CONTRACTIONS["somebody'd"] = "somebodyd"  # reversed in the official table
 
 
 def tidy(answer: str) -> str:
-    """White space alone: what is done to every answer, whether or not it is normalised."""
+    """Clean up white space. This is done to every answer, whether or not it is normalised."""
     return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
@@ -48,7 +48,10 @@ def normalise_answer(answer: str) -> str:
 
 
 def _strip_punctuation(answer: str) -> str:
-    """A mark next to a space goes, one within a word becomes a space; with a comma inside a number ("1,000") all go."""
+    """Remove marks next to a space, and replace marks inside words with a space.
+
+    If the answer has a comma inside a number ("1,000"), remove all marks.
+    """
     stripped = answer
     number_with_comma = _COMMA_IN_NUMBER.search(answer) is not None
     for mark in _PUNCTUATION:

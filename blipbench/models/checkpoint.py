@@ -12,7 +12,7 @@ import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from blipbench.download import Progress
+from blipbench.download import DownloadProgress
 from blipbench.errors import CheckpointError, UsageError
 from blipbench.models.catalog import Kind, load_catalog
 from blipbench.models.checkpoint_files import Layout, TensorFile, locate, read_tensors
@@ -51,7 +51,7 @@ def load_checkpoint(
     *,
     config: ModelConfig | None = None,
     configs: Sequence[ModelConfig] = (),
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Checkpoint:
     """Read a checkpoint from a .pth, a .safetensors, a transformers folder, a hub id or a bundled or official
     file's name.

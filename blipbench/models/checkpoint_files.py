@@ -24,7 +24,7 @@ from torch import Tensor
 
 from blipbench.config.files import lower_first
 from blipbench.config.paths import bundled_checkpoints
-from blipbench.download import Progress, cache_dir, fetch, hash_file
+from blipbench.download import DownloadProgress, cache_dir, fetch, hash_file
 from blipbench.errors import CheckpointError, DataError
 from blipbench.models.catalog import find_entry, nearest_names
 from blipbench.models.config import ModelConfig
@@ -68,7 +68,7 @@ class TensorFile:
         return self.path if self.path.is_dir() else self.path.parent
 
 
-def locate(source: str, progress: Progress | None = None) -> Path:
+def locate(source: str, progress: DownloadProgress | None = None) -> Path:
     """The file or folder that `source` means: a path, else the name of a bundled checkpoint or an official file, else a
     hub id.
 

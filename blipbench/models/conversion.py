@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from blipbench.download import Progress
+from blipbench.download import DownloadProgress
 from blipbench.errors import CheckpointError, UsageError
 from blipbench.models.catalog import Kind
 from blipbench.models.checkpoint import find_vocabulary, identity
@@ -56,7 +56,7 @@ def convert_checkpoint(
     *,
     config: ModelConfig | None = None,
     configs: Sequence[ModelConfig] = (),
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Conversion:
     """Write `source` to `out` in `layout`; the other arguments are those of `load_checkpoint`.
 

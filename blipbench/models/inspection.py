@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from blipbench.download import Progress
+from blipbench.download import DownloadProgress
 from blipbench.errors import CheckpointError, UsageError
 from blipbench.models.catalog import CatalogEntry, Kind, find_entry
 from blipbench.models.checkpoint import count_parameters, find_vocabulary
@@ -129,7 +129,7 @@ def inspect_checkpoint(
     *,
     config: ModelConfig | None = None,
     configs: Sequence[ModelConfig] = (),
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> CheckpointSummary | DualEncoderSummary:
     """Say what `source` is; the arguments are those of `load_checkpoint`.
 

@@ -1,7 +1,7 @@
-"""Which published figure a result stands beside: rows of leaderboards/published.json.
+"""Finds the published figures for a result in leaderboards/published.json.
 
-An official checkpoint has its own row, which configs/checkpoints.yaml names. Any other file gets the paper's row of the
-same ViT size, pre-trained on 129M images and finetuned on the task, labelled as not its own.
+An official checkpoint has its own row, which configs/checkpoints.yaml names. For any other file, the row is the paper's
+model of the same ViT size, pre-trained on 129M images and finetuned on the task. Its label says so.
 """
 
 import dataclasses
@@ -13,14 +13,14 @@ from blipbench.config.paths import data_file
 from blipbench.models.catalog import find_entry
 
 _PAPER_MODELS = {"base": "BLIP ViT-B", "large": "BLIP ViT-L"}
-_OUR_PREFIX = {"t2v": "vid"}  # published.json says text-to-video where blipbench says what is retrieved
+_OUR_PREFIX = {"t2v": "vid"}  # published.json names text-to-video; blipbench names what is retrieved
 
 
 @dataclasses.dataclass(frozen=True)
 class PublishedRow:
-    """Published figures of one model on one task, in the units of blipbench's own metrics.
+    """Published figures of one model on one task, in the units of blipbench's metrics.
 
-    `is_own` is false where the row belongs to another checkpoint than the one measured.
+    `is_own` is false if the row belongs to a different checkpoint than the evaluated one.
     """
 
     model: str
@@ -34,8 +34,8 @@ class PublishedRow:
 
     @property
     def label(self) -> str:
-        """The row in one line: whose figures, on what, read where (the first clause of each; the row has the rest)."""
-        owner = "" if self.is_own else ", not this checkpoint but the paper's of its size"
+        """The row in one line: model, split, note and source. Of note and source, only the first part."""
+        owner = "" if self.is_own else ", the paper's model of this size, not this checkpoint"
         about = [self.split, self.note.split(";")[0], self.source.split(",")[0]]
         return f"{self.model}{owner} ({'; '.join(part for part in about if part)})"
 
@@ -43,10 +43,10 @@ class PublishedRow:
 def published_row(
     task_name: str, published_task: str | None, checkpoint_file: str | None, model_size: str | None
 ) -> PublishedRow | None:
-    """The row to show beside a result, or None where none is meant for it.
+    """The row to show beside a result, or None if there is no suitable row.
 
-    `published_task` is the task's name in published.json. `checkpoint_file` is a file's name or path; a conversion that
-    kept the official name counts as the official file. `model_size` ("base", "large" or another) decides for the rest.
+    `published_task` is the task's name in published.json. `checkpoint_file` is a file name or path; a converted file
+    with the official name counts as the official file. For other files `model_size` ("base", "large", ...) decides.
     """
     name = Path(checkpoint_file).name.removesuffix(".safetensors") if checkpoint_file else ""
     entry = find_entry(name)

@@ -1,6 +1,6 @@
-"""Several results in one table, and as one picture: what each task is read by, with intervals and published figures.
+"""Several results in one table and one plot: each task's headline metrics, with intervals and published figures.
 
-In: folders of runs. Out: a table on stdout, a PNG of the same figures.
+Takes folders of runs. Prints a table on stdout and writes a PNG with the same figures.
 """
 
 import io
@@ -23,10 +23,10 @@ from blipbench.reporting.terminal import incomparable, interval_text
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table. `published` is left out where it may not be compared."""
+    """One line of the table. `published` is None if there is no published figure or it is not comparable."""
 
     task: str
-    setting: str  # what the run changed of its task, e.g. "rerank none"
+    setting: str  # what the run changed in the task, e.g. "rerank none"
     model: str
     metric: str
     value: MetricValue
@@ -50,7 +50,7 @@ def find_results(folders: Sequence[Path]) -> list[Result | Damaged]:
         files = [own] if own.exists() else sorted(folder.rglob("result.json"), key=lambda file: file.stat().st_mtime)
         if not files:
             raise UsageError(
-                f"{folder}: there is no result.json in it or below; give a folder of `blipbench run --out`"
+                f"{folder}: found no result.json in this folder or below it; use a folder that `blipbench run` wrote"
             )
         results += [_read(file) for file in files]
     return results
@@ -64,12 +64,12 @@ def _read(file: Path) -> Result | Damaged:
 
 
 def figures(results: Sequence[Result], tasks_dir: Path | None = None) -> list[Figure]:
-    """The lines of the table: of each result its task's headline metrics, by default the main one."""
+    """The lines of the table: the headline metrics of each result's task (default: its main metric)."""
     lines = []
     for result in results:
         try:
             task = load_task(result.task.name, tasks_dir)
-        except UsageError:  # a task of the user's own whose file is not at hand
+        except UsageError:  # the file of a user's task is not available here
             task = None
         row = task and published_row(task.name, task.published_task, result.model.file, result.model.size)
         reasons = incomparable(result, task)
@@ -82,7 +82,7 @@ def figures(results: Sequence[Result], tasks_dir: Path | None = None) -> list[Fi
 
 
 def as_records(lines: Sequence[Figure], damaged: Sequence[Damaged]) -> list[dict[str, Any]]:
-    """The lines as JSON can hold them, and after them the files that cannot be read."""
+    """The lines as JSON-compatible records, followed by the files that cannot be read."""
     figures = [
         {**asdict(line), "value": line.value.value, "low": line.value.low, "high": line.value.high} for line in lines
     ]
@@ -90,7 +90,7 @@ def as_records(lines: Sequence[Figure], damaged: Sequence[Damaged]) -> list[dict
 
 
 def print_figures(lines: Sequence[Figure], console: Console) -> None:
-    """The table; a task's name stands at its first line alone."""
+    """Print the table. Task and model are shown only on the first line of each run."""
     table = Table(box=box.SIMPLE_HEAD)
     for heading, justify in (("task", "left"), ("model", "left"), ("metric", "left"), ("value", "right")):
         table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -110,11 +110,11 @@ def print_figures(lines: Sequence[Figure], console: Console) -> None:
         before = run
     console.print(table)
     for name in dict.fromkeys(line.task for line in lines if line.status != "complete"):
-        console.print(f"  {name} is not complete: see its result.json", style="yellow")
+        console.print(f"  {name} is not complete; see its result.json", style="yellow")
 
 
 def plot_figures(lines: Sequence[Figure], out: Path) -> None:
-    """A bar for every line of the table, with its interval and the published figure, as a PNG.
+    """Write a PNG with one bar per line of the table, its interval and the published figure.
 
     Raises BlipbenchError if it cannot be written.
     """
@@ -144,7 +144,7 @@ def plot_figures(lines: Sequence[Figure], out: Path) -> None:
     axes.margins(x=0.1)
     axes.spines[["top", "right"]].set_visible(False)
     if any(line.published is not None for line in lines):
-        axes.set_xlabel("value with its 95% interval; a diamond is the published figure")
+        axes.set_xlabel("value with its 95% interval; a diamond marks the published figure")
     else:
         axes.set_xlabel("value with its 95% interval")
     picture = io.BytesIO()

@@ -1,7 +1,7 @@
-"""A result as a person reads it in a terminal: the metrics beside the published row, then where the time went.
+"""Prints a result in the terminal: the metrics beside the published row, then the time per stage.
 
-In: a result as `result.json` holds it. Out: text on stdout, which has no colour when it is piped or NO_COLOR is set,
-and folds to 80 columns where there is no terminal to ask.
+Takes a `Result` (the content of `result.json`) and prints text on stdout. There is no colour if stdout is not a
+terminal or NO_COLOR is set. Without a terminal the width is 80 columns.
 """
 
 import sys
@@ -22,15 +22,15 @@ from blipbench.evaluation.result import DataRecord, MetricValue, Result, StageRe
 from blipbench.reporting.published import PublishedRow, published_row
 
 _SHOWN_FAILURES = 10
-MANY_UNKNOWN = 0.05  # a larger share of unknown tokens is worth a warning
+MANY_UNKNOWN = 0.05  # a larger share of unknown tokens causes a warning
 _STATUS_STYLE = {"complete": "green", "incomplete": "yellow", "suspect": "bold red"}
 
 
 def print_result(result: Result, tasks_dir: Path | None = None) -> None:
-    """Print a result beside what its task and the published figures say."""
+    """Print a result, with the caveats of its task and the published figures."""
     try:
         task = load_task(result.task.name, tasks_dir)
-    except UsageError:  # a task of the user's own whose file is not at hand: its figures are in the result all the same
+    except UsageError:  # the file of a user's task is not available here; the result still has the figures
         task = None
     published = None
     if task is not None:
@@ -39,15 +39,15 @@ def print_result(result: Result, tasks_dir: Path | None = None) -> None:
 
 
 def result_console(stream: TextIO | None = None) -> Console:
-    """A console on stdout, or on `stream`. Nothing in a result is taken for markup: names may hold brackets."""
+    """A console on stdout or `stream`, without markup, because names may contain brackets."""
     return Console(file=stream or sys.stdout, markup=False, highlight=False, emoji=False)
 
 
 def render_result(result: Result, task: Task | None, published: PublishedRow | None, console: Console) -> None:
-    """Print the whole result; without `task` its caveats and its own settings are not known."""
+    """Print the whole result. Without `task`, its caveats and its default settings are unknown."""
     console.print()
     _say(console, result.task.title, "bold")
-    if result.metrics:  # a test split whose answers only a server has gives none
+    if result.metrics:  # empty for a test split whose answers are not public
         console.print(_metrics_table(result, published))
     for line in _caption(result):
         _say(console, line, "dim")
@@ -69,7 +69,7 @@ def render_result(result: Result, task: Task | None, published: PublishedRow | N
 
 
 def incomparable(result: Result, task: Task | None) -> list[str]:
-    """Why the figures may not be held against a published row, e.g. "limit 100 of 5,000 images"; empty if they may."""
+    """Why the figures are not comparable with a published row, e.g. "limit 100 of 5,000 images"; empty if they are."""
     reasons = []
     if result.data.limited_from is not None:
         reasons.append(f"limit {_images(result):,} of {result.data.limited_from:,} images")
@@ -85,7 +85,7 @@ def incomparable(result: Result, task: Task | None) -> list[str]:
 
 
 def _images(result: Result) -> int:
-    """What --limit counts: the first kind of thing in the data."""
+    """The number of items that --limit counts: the first entry of the data's counts."""
     return next(iter(result.data.counts.values()))
 
 
@@ -105,7 +105,7 @@ def _metrics_table(result: Result, published: PublishedRow | None) -> Table:
 
 
 def interval_text(metric: MetricValue) -> str:
-    """ "low .. high", or a dash where there is none."""
+    """ "low .. high", or a dash if there is no interval."""
     return "-" if metric.low is None or metric.high is None else f"{metric.low:.2f} .. {metric.high:.2f}"
 
 
@@ -126,13 +126,10 @@ def _data_notes(data: DataRecord) -> Iterator[str]:
     if data.unknown_tokens > MANY_UNKNOWN:
         yield (
             f"warning: {data.unknown_tokens:.0%} of the texts' tokens are not in the model's vocabulary ([UNK]); "
-            "the model cannot tell such texts apart"
+            "the model cannot distinguish such texts"
         )
     if data.turned_images and not data.upright:
-        yield (
-            f"note: {data.turned_images:,} images have an EXIF orientation; they are used as they are stored, "
-            "as in the reference"
-        )
+        yield f"note: {data.turned_images:,} images have an EXIF orientation, which is ignored, as in the reference"
 
 
 def _timing_table(result: Result) -> Table:
@@ -174,7 +171,7 @@ def _footprint(result: Result) -> str:
     if result.memory.peak_device_bytes:
         parts.append(f"{result.memory.peak_device_bytes / 2**30:.2f} GiB on the device")
     peak = result.timing.peak_flops / 1e12
-    return f"{', '.join(parts)}; peak is the measured matmul rate, {peak:.3g} TFLOP/s a device"
+    return f"{', '.join(parts)}; peak is the measured matmul rate, {peak:.3g} TFLOP/s per device"
 
 
 def _self_check(result: Result) -> str:
@@ -182,13 +179,13 @@ def _self_check(result: Result) -> str:
     deviation = "not a number" if check.deviation is None else f"{check.deviation:.1e}"
     verdict = "SUSPECT, the fast scores are too far from the plain ones; " if check.suspect else ""
     return (
-        f"{verdict}self-check: {check.compared} {check.noun} re-scored plainly in fp32: largest deviation {deviation} "
-        f"(bound {check.bound:.0e}), {check.changed} of {check.checked} {check.outcome} change"
+        f"{verdict}self-check: {check.compared} {check.noun} recomputed in plain fp32: largest deviation {deviation} "
+        f"(bound {check.bound:.0e}), {check.changed} of {check.checked} {check.outcome} changed"
     )
 
 
 def _unfinished(result: Result) -> Iterator[str]:
-    """What failed, unit by unit; nothing for a run that did everything."""
+    """The failed units, one per line; nothing for a complete run."""
     units = result.units
     if result.status != "incomplete" and not result.failures:
         return
@@ -200,7 +197,7 @@ def _unfinished(result: Result) -> Iterator[str]:
 
 
 def _say(console: Console, line: str, style: str = "") -> None:
-    """A paragraph in step with the tables, folded between words only: a path stays whole, to be copied."""
+    """Print a paragraph indented like the tables. Lines break only between words, so that paths can be copied."""
     folded = textwrap.wrap(
         line, console.width, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )

@@ -1,8 +1,8 @@
-"""The shapes world: a miniature of the benchmarks' data, generated in their own on-disk formats.
+"""The shapes world: a miniature data set for each benchmark, generated in the benchmark's own file format.
 
-scene.py says what a scene is and which combinations are held out; sampling.py makes one from a number, draw.py its
-picture. captions.py, questions.py, statements.py, clips.py and web.py put scenes into words, each for one benchmark;
-vocabulary.py lists the words. annotations.py and make.py write it all to disk.
+scene.py defines scenes and the combinations that are held out. sampling.py samples a scene from its number, and draw.py
+draws it. captions.py, questions.py, statements.py, clips.py and web.py make the texts, each for one benchmark.
+vocabulary.py lists the words. annotations.py, pictures.py and make.py write the data set to disk.
 """
 
 from blipbench.shapes.make import make_shapes, split_sizes

@@ -1,23 +1,23 @@
-"""The annotation files of the shapes world: scenes in, the JSON that the official readers read out.
+"""The annotation files of the shapes world: turns scenes into the JSON files that the readers expect.
 
-    shapes_karpathy_train.json                [{"image", "caption", "image_id"}], one row a caption
-    shapes_twins_train.json                   those of its rows whose image has a twin that turns left or above round
+    shapes_karpathy_train.json                [{"image", "caption", "image_id"}], one row per caption
+    shapes_twins_train.json                   the rows of images that have a twin with "left" or "above" reversed
     shapes_karpathy_{val,test}.json           [{"image", "caption": [5]}]
     shapes_karpathy_{val,test}_gt.json        COCO's own format; an image's id is the number in its name
     vqa_{train,val,test}.json                 [{"question_id", "question", "answer": [10], "image", "dataset": "vqa"}]
     v2_mscoco_{val2014,test2015}_annotations.json   the same answers with their types, in VQAv2's format
-    answer_list.json                          every answer that is right somewhere
+    answer_list.json                          all answers that are correct for some question
     nlvr_{train,dev,test}.json                [{"sentence", "label", "images": [2], "kind"}]
     nocaps_val.json                           [{"image", "img_id"}]
-    nocaps_val_captions.json                  COCO's format with "domain", ten captions an image
+    nocaps_val_captions.json                  COCO's format with "domain", ten captions per image
     msrvtt_test.jsonl                         {"clip_name", "caption"}; clips are videos/<clip_name>.mp4
-    shapes_video_train.json                   [{"image", "caption", "image_id"}]: single frames, captions of motion
-    shapes_cards_train.json                   the same of cards, one caption each
-    shapes_web_train.json                     [{"image", "caption"}], NOISE of them no good (web.py)
+    shapes_video_train.json                   [{"image", "caption", "image_id"}]: single frames, captions about motion
+    shapes_cards_train.json                   the same for cards, one caption each
+    shapes_web_train.json                     [{"image", "caption"}]; a share NOISE of them is noise (web.py)
     shapes_web_truth.json                     [{"image", "truth": "clean" | "wrong" | "irrelevant"}], in the same order
     vocab.txt                                 for tiny models
 
-Each function returns the files of one split by name; nothing is written here.
+Each function returns the files of one split by name. This module writes nothing to disk.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,15 +34,15 @@ from blipbench.shapes.web import web_caption
 
 Files = dict[str, Any]
 
-QUESTIONS = {"train": 5, "val": 2, "test": 2}  # an image
-SENTENCES = {"train": 5, "val": 1, "test": 1}  # an image
+QUESTIONS = {"train": 5, "val": 2, "test": 2}  # per image
+SENTENCES = {"train": 5, "val": 1, "test": 1}  # per image
 NLVR_NAMES = {"train": "train", "val": "dev", "test": "test"}
-VQA_SUBSETS = {"val": "val2014", "test": "test2015"}  # training needs no types of answers
-CAPTION_RNG, QUESTION_RNG, STATEMENT_RNG = 1, 2, 3  # purposes of `scene_rng`; 0 is the scene itself
+VQA_SUBSETS = {"val": "val2014", "test": "test2015"}  # training does not need answer types
+CAPTION_RNG, QUESTION_RNG, STATEMENT_RNG = 1, 2, 3  # the `purpose` of `scene_rng`; 0 is the scene itself
 
 
 def image_name(split: str, index: int) -> str:
-    """Where the picture `index` of a split lies in the data folder."""
+    """The path of picture number `index` of a split, relative to the data folder."""
     return f"images/{split}/shapes_{split}_{index:06d}.jpg"
 
 
@@ -84,7 +84,7 @@ def _retrieval(scenes: Sequence[Scene], split: str, seed: int) -> Files:
 
 
 def _coco(images: list[dict[str, Any]], captions: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """COCO's own format: image ids count from 0, and so do the captions'."""
+    """COCO's format. Image ids and caption ids start at 0."""
     pairs = [(index, caption) for index, texts in enumerate(captions) for caption in texts]
     annotations = [{"id": n, "image_id": index, "caption": caption} for n, (index, caption) in enumerate(pairs)]
     return {"images": images, "annotations": annotations}

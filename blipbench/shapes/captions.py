@@ -1,10 +1,10 @@
-"""Captions of a scene: `Scene` in, five different true captions out (ten for the NoCaps-like set).
+"""Captions of a scene: takes a `Scene` and returns five different true captions (ten for the NoCaps-like set).
 
-The first says the focus in the plainest words ("a striped red star to the left of two blue hearts"); the others say it
-or another relation in other words, some together with a third figure or the background. A scene without a twin also
-gets captions of nouns and attributes only; a scene with a twin does not, since that would fit the twin as well: all say
-who is left of (above, inside, ...) whom. Captions are lower-case words and single spaces, at most 30 words, so text
-normalisation leaves them as they are.
+The first caption describes the focus in the simplest words ("a striped red star to the left of two blue hearts"). The
+others describe the focus or another relation in other words; some add a third figure or the background. A scene without
+a twin also gets captions with nouns and attributes only. A scene with a twin does not, because such a caption would
+also be true of the twin: all its captions say which figure is left of (above, inside, ...) which. Captions are
+lower-case words and single spaces, at most 30 words, so text normalisation does not change them.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ CAPTIONS = 5
 NOCAPS_CAPTIONS = 10
 
 PATTERNS = ("{s} {p} {o}", "{s} {p} {o}", "{s} {be} {p} {o}", "there {be} {s} {p} {o}")
-# Wordings that name both figures in one go: {a} is the subject, {b} the object, {bare_a} the subject without article.
+# Patterns for both figures at once: {a} is the subject, {b} the object, {bare_a} the subject without an article.
 WHOLE: dict[RelationKind, tuple[str, ...]] = {
     "left": ("{a} on the left and {b} on the right", "{b} on the right and {a} on the left"),
     "above": ("{a} at the top and {b} at the bottom", "{b} at the bottom and {a} at the top"),
@@ -26,14 +26,14 @@ WHOLE: dict[RelationKind, tuple[str, ...]] = {
     "bigger": ("{b} and a bigger {bare_a}", "{b} with a larger {bare_a}"),
 }
 COUNTED = "{n} shapes including {named}"
-PATTERNED = ("striped", "checkered")  # backgrounds whose kind is worth a word
+PATTERNED = ("striped", "checkered")  # background kinds that captions mention
 BACKDROP = "on a {backdrop} background"
 SIZES = ("small", "large")
-PLAIN = "plain"  # said of a solid figure, or left out
+PLAIN = "plain"  # optional word for a solid figure
 
 
 def caption_scene(scene: Scene, rng: np.random.Generator, count: int = CAPTIONS) -> tuple[str, ...]:
-    """`count` captions, all different, the plainest first."""
+    """`count` different captions, the simplest first."""
     others = [relation for relation in relations(scene) if relation != scene.focus]
     captions: list[str] = [plain_caption(scene)]
     while len(captions) < count:
@@ -44,7 +44,7 @@ def caption_scene(scene: Scene, rng: np.random.Generator, count: int = CAPTIONS)
             caption = _relation_caption(scene, pick(rng, others), rng)
         else:
             caption = _noun_caption(scene, rng)
-        # The few different captions of nouns can run out; then one of the focus takes the place.
+        # There are few different noun captions. If they run out, a caption of the focus is used instead.
         for _ in range(4):
             if caption in captions:
                 caption = _relation_caption(scene, scene.focus, rng)
@@ -54,14 +54,14 @@ def caption_scene(scene: Scene, rng: np.random.Generator, count: int = CAPTIONS)
 
 
 def plain_caption(scene: Scene) -> str:
-    """The focus, from its subject, in the plainest words: what a captioner is best advised to say."""
+    """The focus in the simplest words, subject first: the best answer of a captioner."""
     a, b = (scene.figures[i] for i in (scene.focus.subject, scene.focus.object))
     return f"{counted(a, looks(a))} {FORWARD[scene.focus.kind][0]} {counted(b, looks(b))}"
 
 
 def _relation_caption(scene: Scene, relation: Relation, rng: np.random.Generator) -> str:
     a, b = scene.figures[relation.subject], scene.figures[relation.object]
-    # "on the left" is said of the picture's halves, which only the focus is known to respect.
+    # "on the left" refers to the halves of the picture. Only the figures of the focus are sure to be in two halves.
     if relation == scene.focus and rng.random() < 0.2:
         core = pick(rng, WHOLE[relation.kind]).format(
             a=_mention(scene, a, rng), b=_mention(scene, b, rng), bare_a=looks(a)
@@ -82,7 +82,7 @@ def _relation_caption(scene: Scene, relation: Relation, rng: np.random.Generator
 
 
 def _further_figure(scene: Scene, relation: Relation, rng: np.random.Generator) -> str:
-    """A third figure and where it is, seen from one of the relation's two; empty if none stands clear of them."""
+    """A third figure and its position relative to a figure of the relation; empty if no position is clear."""
     pair = (relation.subject, relation.object)
     clear = [
         other
@@ -109,7 +109,7 @@ def _noun_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def _mention(scene: Scene, figure: Figure, rng: np.random.Generator) -> str:
-    """ "a large striped red circle": its size and a solid texture may go unsaid."""
+    """ "a large striped red circle": the size and a solid texture may be omitted."""
     words = []
     if rng.random() < 0.25:
         reach = figure.places[0].radius / scene.short_side

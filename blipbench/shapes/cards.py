@@ -1,10 +1,10 @@
-"""Cards: small pictures of one figure each, to learn shapes from before whole scenes are looked at.
+"""Cards: small pictures of one figure each, a first training set before whole scenes.
 
-They are to the shapes world what ImageNet is to the paper's image encoder: a first training set in which one word says
-all there is to see. A card is half as wide and high as a scene, and its figure as many pixels as a scene's figures are,
-so a model that reads cards at half the scenes' image size sees patches of scenes.
+Cards play the role that ImageNet plays for the paper's image encoder: a short caption describes everything in the
+picture. A card is half as wide and half as high as a scene, and its figure has as many pixels as the figures of a
+scene. So cards at half the image size of scenes look like patches of scenes.
 
-In: (seed, split, index). Out: a `Card`, its caption ("a striped red star") and its picture, RGB.
+Input: (seed, split, index). Output: a `Card`, its caption ("a striped red star") and its picture, RGB.
 """
 
 import math
@@ -17,12 +17,12 @@ from blipbench.shapes.sampling import MARGIN, sample_background, sample_figure, 
 from blipbench.shapes.scene import COLOURS, HELD_OUT_LOOKS, SHAPES, Background, Figure, Place
 from blipbench.shapes.words import looks, pick, with_article
 
-RADII = (0.2, 0.46)  # shares of the card's short side: from a scene's small figures to its large ones
+RADII = (0.2, 0.46)  # relative to the card's short side: from a scene's small figures to its large ones
 
 
 @dataclass(frozen=True)
 class Card:
-    """`width` and `height` in pixels."""
+    """One card. `width` and `height` are in pixels."""
 
     width: int
     height: int
@@ -35,12 +35,12 @@ class Card:
 
 
 def sample_card(seed: int, split: str, index: int) -> Card:
-    """The card number `index` of a split. What is held out is on none."""
+    """Card number `index` of a split. No card shows a held-out combination."""
     rng = scene_rng(seed, split, index, 0)
     width, height = int(rng.integers(56, 81)), int(rng.integers(48, 73))
     shape, colour = pick(rng, [(s, c) for s in SHAPES for c in COLOURS if (s, c) not in HELD_OUT_LOOKS])
     smallest, largest = map(math.log, RADII)
-    radius = math.exp(rng.uniform(smallest, largest)) * min(width, height)  # small figures are more in scenes too
+    radius = math.exp(rng.uniform(smallest, largest)) * min(width, height)  # more small figures, as in scenes
     x, y = (float(rng.uniform(radius + MARGIN, side - radius - MARGIN)) for side in (width, height))
     figure = sample_figure(rng, shape, colour, (Place(x, y, radius, float(rng.uniform(-14, 14))),))
     return Card(width, height, sample_background(rng), figure)

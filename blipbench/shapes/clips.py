@@ -1,11 +1,11 @@
-"""Clips of moving shapes for the MSRVTT-like set: one or two of two shapes move straight across a still background.
+"""Clips of moving shapes for the MSRVTT-like set: two shapes on a still background, one or both of which move.
 
-A video model like BLIP is an image model over a bag of frames, without a notion of their order. So motion shows in
-every single frame: as under a slow shutter, a moving shape drags a fading trail behind it. That makes the words for
-motion ("moves up", "moves to the left") learnable from still frames with captions, which is the training set
-(`shapes_video_train.json`), and the test set's clips a fair question to a model that never saw a video.
+For video, BLIP is an image model on a set of frames and does not know their order. So every single frame shows the
+motion: a moving shape has a fading trail behind it, as in a long exposure. This lets a model learn the words for motion
+("moves up", "moves to the left") from still frames with captions (`shapes_video_train.json`), and makes the clips of
+the test set a fair test for a model that was never trained on video.
 
-In: (seed, split, index). Out: a `Clip`, its caption, and its frames, RGB pictures of WIDTH x HEIGHT pixels.
+Input: (seed, split, index). Output: a `Clip`, its caption, and its frames: RGB pictures of WIDTH x HEIGHT pixels.
 """
 
 import dataclasses
@@ -25,8 +25,8 @@ Heading = Literal["to the left", "to the right", "up", "down"]
 
 WIDTH, HEIGHT = 128, 96
 FRAMES = 24
-TRAIL = (0.5, 0.32, 0.18)  # opacity of the shadows behind a moving shape, the nearest first
-TRAIL_STEP = 0.6  # radii between them
+TRAIL = (0.5, 0.32, 0.18)  # opacity of the copies that form the trail of a moving shape, nearest first
+TRAIL_STEP = 0.6  # distance between the copies, in radii
 
 STEPS: dict[Heading, tuple[int, int]] = {"to the left": (-1, 0), "to the right": (1, 0), "up": (0, -1), "down": (0, 1)}
 STILL = "{a} moves {heading} {where} {b}"
@@ -36,7 +36,7 @@ WHERE: dict[bool, tuple[str, str]] = {True: ("above", "below"), False: ("to the 
 
 @dataclasses.dataclass(frozen=True)
 class Mover:
-    """One shape and where its centre goes: `start` and `end` in pixels; `heading` is None where it stands still."""
+    """One shape and the path of its centre from `start` to `end`, in pixels. `heading` is None if it does not move."""
 
     figure: Figure
     start: tuple[float, float]
@@ -46,7 +46,7 @@ class Mover:
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """`first` moves; `where` says where it is from `second`, as in the caption."""
+    """`first` moves. `where` is its position relative to `second`, in the words of the caption."""
 
     background: Background
     first: Mover
@@ -61,12 +61,12 @@ class Clip:
 
 
 def sample_clip(seed: int, split: str, index: int) -> Clip:
-    """The clip number `index` of a split."""
+    """Clip number `index` of a split."""
     return _sample(scene_rng(seed, split, index, 0))
 
 
 def sample_clips(seed: int, split: str, count: int) -> list[Clip]:
-    """The first `count` clips with captions all different: one whose caption is taken is passed over."""
+    """The first `count` clips with different captions. A clip whose caption is already used is skipped."""
     clips: dict[str, Clip] = {}
     index = 0
     while len(clips) < count:
@@ -77,7 +77,7 @@ def sample_clips(seed: int, split: str, count: int) -> list[Clip]:
 
 
 def draw_frames(clip: Clip, numbers: range = range(FRAMES)) -> Iterator[Image.Image]:
-    """The frames of these numbers, from the first at the start of the way to FRAMES - 1 at its end."""
+    """The frames with these numbers. Frame 0 is the start of the motion, frame FRAMES - 1 its end."""
     backdrop = draw_background(clip.background, WIDTH, HEIGHT)
     movers = (clip.second, clip.first)
     pieces = [cut_out(mover.figure, mover.figure.places[0]) for mover in movers]
@@ -97,7 +97,7 @@ def draw_frames(clip: Clip, numbers: range = range(FRAMES)) -> Iterator[Image.Im
 
 
 def _sample(rng: np.random.Generator) -> Clip:
-    """Both shapes keep to a lane of their own: upper and lower for horizontal motion, left and right for vertical."""
+    """Each shape has its own lane: upper and lower for horizontal motion, left and right for vertical motion."""
     is_horizontal = bool(rng.random() < 0.5)
     headings: tuple[Heading, ...] = ("to the left", "to the right") if is_horizontal else ("up", "down")
     colours = rng.permutation(COLOURS)

@@ -1,8 +1,8 @@
-"""Draws a scene of the shapes world: `Scene` in, antialiased RGB image out.
+"""Draws a scene of the shapes world: takes a `Scene` and returns an antialiased RGB image.
 
-Each shape is drawn three times too large on a canvas of its own, scaled down (Lanczos) and laid over the background,
-so the cost follows the area of the shapes, not of a large canvas. Colours are named for what a viewer would call them;
-textures keep the named colour on most of a shape's area and add a lighter or darker tint of it.
+Each shape is drawn at three times its size on its own canvas, scaled down (Lanczos) and pasted on the background, so
+the cost depends on the area of the shapes, not of the image. Colour names match what a viewer would call the colours.
+Textures keep the named colour on most of a shape's area and add a lighter or darker tint of it.
 """
 
 import functools
@@ -45,7 +45,7 @@ def draw_background(background: Background, width: int, height: int) -> Image.Im
 
 
 def outline(shape: str, place: Place) -> npt.NDArray[np.float64]:
-    """The polygon of a shape at a place: [corners, 2], x and y in pixels, farthest corner at the place's radius."""
+    """The polygon of a shape at a place: [corners, 2], x and y in pixels. The farthest corner is at the radius."""
     angle = math.radians(place.angle)
     rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     polygon: npt.NDArray[np.float64] = _unit_polygon(shape) @ rotation * place.radius + (place.x, place.y)
@@ -82,12 +82,12 @@ def _unit_polygon(shape: str) -> npt.NDArray[np.float64]:
         raise ValueError(f"no such shape: {shape}")
     points = points - (points.min(axis=0) + points.max(axis=0)) / 2
     unit: npt.NDArray[np.float64] = points / np.hypot(points[:, 0], points[:, 1]).max()
-    unit.setflags(write=False)  # every figure of this shape has this array
+    unit.setflags(write=False)  # the cached array is shared by all figures of this shape
     return unit
 
 
 def _crescent(bite_radius: float, bite_offset: float) -> npt.NDArray[np.float64]:
-    """The unit disc without a disc to its right: [corners, 2]."""
+    """The unit disc minus a disc to its right: [corners, 2]."""
     tip_x = (1 - bite_radius**2 + bite_offset**2) / (2 * bite_offset)
     tip_y = math.sqrt(1 - tip_x**2)
     outer = np.linspace(math.atan2(tip_y, tip_x), 2 * math.pi - math.atan2(tip_y, tip_x), 32)
@@ -99,7 +99,7 @@ def _crescent(bite_radius: float, bite_offset: float) -> npt.NDArray[np.float64]
 
 
 def cut_out(figure: Figure, place: Place) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
-    """One shape as paint (RGB), its coverage (L) and the corner (left, top) where the two go."""
+    """One shape: its paint (RGB), its coverage (L), and the corner (left, top) at which to paste them."""
     left, top = math.floor(place.x - place.radius) - 1, math.floor(place.y - place.radius) - 1
     side = math.ceil(2 * place.radius) + 3
     big = (side * OVERSAMPLE, side * OVERSAMPLE)
@@ -107,7 +107,7 @@ def cut_out(figure: Figure, place: Place) -> tuple[Image.Image, Image.Image, tup
     corners = [(x, y) for x, y in points.tolist()]
     alpha = Image.new("L", big)
     if figure.texture == "outlined":
-        # A line of twice the width, cut at the outline: the stroke lies inside the shape and its corners stay sharp.
+        # A line of twice the width, clipped at the outline: the stroke is inside the shape, and corners stay sharp.
         inside = Image.new("L", big)
         ImageDraw.Draw(inside).polygon(corners, fill=255)
         width = round(2 * STROKE * place.radius * OVERSAMPLE)
@@ -121,7 +121,7 @@ def cut_out(figure: Figure, place: Place) -> tuple[Image.Image, Image.Image, tup
     if figure.texture == "striped":
         striped = Image.new("RGB", big, _rgb(colour))
         striped.paste(_rgb(_tint(colour)), mask=_stripes(figure, place, big[0]))
-        # A rim in the plain colour holds the shape together where the tint resembles the background.
+        # A rim in the plain colour keeps the shape visible if the tint is similar to the background.
         rim = round(2 * RIM * place.radius * OVERSAMPLE)
         ImageDraw.Draw(striped).line([*corners, *corners[:2]], fill=_rgb(colour), width=rim, joint="curve")
         paint = striped.resize(size, lanczos)
@@ -131,7 +131,7 @@ def cut_out(figure: Figure, place: Place) -> tuple[Image.Image, Image.Image, tup
 
 
 def _stripes(figure: Figure, place: Place, side: int) -> Image.Image:
-    """Where the tint goes: bands across the direction of the grain, on a canvas of side x side."""
+    """The mask of the tint: bands perpendicular to the direction of the grain, on a canvas of side x side."""
     angle = math.radians(figure.grain)
     step = max(0.55 * place.radius, 6.0) * OVERSAMPLE
     offset = np.arange(side) + 0.5 - side / 2
@@ -141,7 +141,7 @@ def _stripes(figure: Figure, place: Place, side: int) -> Image.Image:
 
 
 def _tint(colour: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """A lighter tint of a dark colour, a darker one of a light colour."""
+    """A lighter tint of a dark colour, or a darker tint of a light colour."""
     luminance = float(colour @ (0.299, 0.587, 0.114))
     tint: npt.NDArray[np.float64] = colour + (255 - colour) * 0.62 if luminance < 130 else colour * 0.5
     return tint
@@ -153,7 +153,7 @@ def _rgb(colour: npt.NDArray[np.float64]) -> tuple[int, int, int]:
 
 
 def _background(background: Background, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """[height, width, 3]. The backdrop stays within some 20 grey levels of its colour, so every figure stands out."""
+    """[height, width, 3], within about 20 grey levels of the background's colour, so that all figures are visible."""
     if background.kind == "plain":
         return np.full((height, width, 3), _rgb(np.array(background.colour)), dtype=np.uint8)
     angle = math.radians(background.angle)

@@ -1,12 +1,12 @@
-"""Makes the shapes world on disk: pictures, clips, annotations in the official formats, a vocabulary.
+"""Writes the shapes world to disk: pictures, clips, annotations in the official formats, and a vocabulary.
 
-`make_shapes` writes, under one folder, `shapes.json` (what made it: generator version, seed, images per split),
+`make_shapes` writes to one folder: `shapes.json` (generator version, seed, images per split),
 `images/<split>/shapes_<split>_000007.jpg` (112x96 to 160x144 pixels, quality 90, 4:4:4), `videos/*.mp4` and the files
-that annotations.py lists. Names in annotations are relative to the folder. The same seed gives the same files on the
-same installation, and image 7 of a split is the same however many are made.
+that annotations.py lists. File names in annotations are relative to the folder. The same seed gives the same files on
+the same installation. Image 7 of a split does not depend on the number of images.
 
-The splits: train, val, test (retrieval, captioning, VQA, NLVR), web (noisy captions), nocaps (held-out combinations),
-video (clips), motion (single frames of clips, to train on), cards (one figure each, half as large).
+The splits are train, val and test (retrieval, captioning, VQA, NLVR), web (noisy captions), nocaps (held-out
+combinations), video (clips), motion (single frames of clips, for training) and cards (one figure each, half as large).
 """
 
 import contextlib
@@ -29,13 +29,13 @@ from blipbench.shapes.scene import DOMAINS
 from blipbench.shapes.vocabulary import shapes_vocabulary
 
 GENERATOR = "blipbench shapes"
-VERSION = 5  # raised whenever the same seed would give other files
+VERSION = 5  # increased whenever the same seed gives different files
 MANIFEST = "shapes.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class ShapesSummary:
-    """What `make_shapes` wrote: per split, the number of images (clips for video), and the annotation files."""
+    """What `make_shapes` wrote: the number of images (for video: clips) per split, and the annotation files."""
 
     out: Path
     seed: int
@@ -45,20 +45,19 @@ class ShapesSummary:
 
 
 def split_sizes(images: int, splits: Sequence[str] = SPLITS, train_images: int | None = None) -> dict[str, int]:
-    """Pictures per split when the test split has `images`.
+    """The number of pictures per split if the test split has `images`.
 
-    train and cards have `train_images`, four times as many by default, web a quarter of that and motion 15%; val has a
-    fifth of the test split's, nocaps and video as many. Raises UsageError for a count below one or an
-    unknown split.
+    train and cards have `train_images` (default: 4 * `images`), web a quarter of that, and motion 15% of it. val has a
+    fifth of `images`; nocaps and video have `images`. Raises UsageError for a count below one or an unknown split.
     """
     if images < 1:
-        raise UsageError(f"--images {images}: the test split needs at least 1 image")
+        raise UsageError(f"--images {images}: must be at least 1")
     if train_images is not None and train_images < 1:
-        raise UsageError(f"--train-images {train_images}: the train split needs at least 1 image")
+        raise UsageError(f"--train-images {train_images}: must be at least 1")
     unknown = [split for split in splits if split not in SPLITS]
     if unknown or not splits:
         found = ", ".join(unknown) if unknown else "no split"
-        raise UsageError(f"shapes: splits: found {found}; choose among {', '.join(SPLITS)}")
+        raise UsageError(f"splits: found {found}; use one or more of {', '.join(SPLITS)}")
     train = train_images or 4 * images
     sizes = {
         "train": train,
@@ -82,18 +81,18 @@ def make_shapes(
     train_images: int | None = None,
     workers: int = 1,
 ) -> ShapesSummary:
-    """Write the shapes world into `out`, which is made if need be; `images` is the size of the test split.
+    """Write the shapes world to the folder `out`. `images` is the size of the test split.
 
-    `out` must be empty or an earlier shapes data set; of the latter the annotations and pictures are replaced, so
-    afterwards it holds exactly what was asked for. Annotations are written last: an interrupted run leaves none, and
-    running it again completes it. `progress` is called now and then with the number of pictures and clips done, of
-    `sum(split_sizes(images, splits, train_images).values())`. `workers` processes draw,
-    and make the annotations' texts.
+    `out` is created if necessary. It must be empty or contain an earlier shapes data set, whose annotations and
+    pictures are replaced. Annotations are written last: after an interruption there are none, and a second call
+    completes the data set. `progress` is called repeatedly with the number of pictures and clips done, out of
+    `sum(split_sizes(images, splits, train_images).values())`. `workers` processes draw pictures and make texts.
 
-    Raises UsageError for a folder of another making, a bad count, split or seed; DataError if `out` cannot be written.
+    Raises UsageError if `out` contains other files, or for a bad count, split or seed; DataError if `out` cannot be
+    written.
     """
     if seed < 0:
-        raise UsageError(f"--seed {seed}: choose 0 or a positive number")
+        raise UsageError(f"--seed {seed}: must be 0 or greater")
     sizes = split_sizes(images, splits, train_images)
     try:
         _claim(out)
@@ -116,18 +115,18 @@ def make_shapes(
     except OSError as error:
         raise DataError(
             f"{error.filename or out}: cannot write the shapes data set: {error.strerror or error}; "
-            "free space or choose another --out, then run it again"
+            "free some space or use another --out, then try again"
         ) from error
     return ShapesSummary(out=out, seed=seed, images=sizes, captions_per_image=CAPTIONS, annotations=annotations)
 
 
 def _claim(out: Path) -> None:
-    """Make `out` an empty shapes folder. Files that this package does not write stay."""
+    """Make `out` an empty shapes folder. Files that blipbench did not write are kept."""
     if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: is a file; choose a folder")
+        raise UsageError(f"--out {out}: is a file; use a folder")
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()) and not _is_ours(out / MANIFEST):
-        raise UsageError(f"--out {out}: is not empty and holds no shapes data set; choose an empty or a new folder")
+        raise UsageError(f"--out {out}: is not empty and contains no shapes data set; use an empty or a new folder")
     names = {name for split in SPLITS for name in split_files(split, 1, 0)} | {"answer_list.json", "vocab.txt"}
     for name in names:
         (out / name).unlink(missing_ok=True)
@@ -148,11 +147,11 @@ def _is_ours(manifest: Path) -> bool:
 
 @contextlib.contextmanager
 def _pool(workers: int, pictures: int) -> Generator[Executor | None]:
-    """None where there is too little to do for the start of processes to pay."""
+    """A process pool, or None if there is too little work to start processes."""
     if workers < 2 or pictures < 2 * workers * PICTURES_A_JOB:
         yield None
         return
-    # Spawned, not forked: the caller may have threads, whose locks a fork would copy in whatever state they are.
+    # Spawned, not forked: the caller may have threads, and a fork would copy their locks in an unknown state.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             yield pool
@@ -162,7 +161,7 @@ def _pool(workers: int, pictures: int) -> Generator[Executor | None]:
 
 
 def _texts(sizes: Mapping[str, int], seed: int, pool: Executor | None) -> Iterable[dict[str, str]]:
-    """The annotation files of each split by name; a pool begins with them at once, before the pictures."""
+    """The annotation files of each split by name. A pool starts them at once, before the pictures."""
     return (pool.map if pool else map)(_split_texts, sizes, sizes.values(), [seed] * len(sizes))
 
 
@@ -177,7 +176,7 @@ def _as_text(name: str, content: Any) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write whole or not at all: a reader never sees half a file under the final name."""
+    """Write atomically: a reader never sees an incomplete file under the final name."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)

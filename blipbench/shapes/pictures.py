@@ -1,6 +1,6 @@
-"""Draws the shapes world's pictures and clips into a data folder, in this process or in those of a pool.
+"""Draws the pictures and clips of the shapes world to a data folder, in this process or in a process pool.
 
-A picture's file depends on (seed, split, number) alone, so it does not matter who draws it.
+A picture's file depends only on (seed, split, number), so any process can draw it.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ PICTURES_A_JOB = 50
 QUALITY = 90
 FRAME_RATE = 12
 CLIPS = "videos"
-_FRAME_RNG = 4  # purpose of `scene_rng`: which frame of a clip is the still
+_FRAME_RNG = 4  # the `purpose` of `scene_rng` that chooses a single frame of a clip
 
 
 class Job(NamedTuple):
-    """The pictures `start` to `stop` - 1 of a split, or its clips."""
+    """The pictures or clips `start` to `stop` - 1 of a split."""
 
     out: Path
     seed: int
@@ -36,9 +36,9 @@ class Job(NamedTuple):
 
 
 def draw_all(out: Path, seed: int, sizes: dict[str, int], pool: Executor | None) -> Iterator[int]:
-    """Draw everything; yields the number of pictures and clips done since it last did.
+    """Draw everything. Yields the number of pictures and clips done since the last yield.
 
-    Folders are made if need be. Raises OSError where a file cannot be written.
+    Folders are created if necessary. Raises OSError if a file cannot be written.
     """
     for split in sizes:
         (out / CLIPS if split == "video" else out / Path(image_name(split, 0)).parent).mkdir(
@@ -58,11 +58,11 @@ def draw_all(out: Path, seed: int, sizes: dict[str, int], pool: Executor | None)
 
 
 def write_clip(clip: Clip, path: Path) -> None:
-    """An MP4 of FRAMES frames, H.264 where this build of FFmpeg has it, else MPEG-4."""
+    """Write an MP4 of FRAMES frames, in H.264 if this build of FFmpeg supports it, otherwise in MPEG-4."""
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=FRAME_RATE)
-        assert isinstance(stream, VideoStream)  # for the type checker, which does not know what the codec is
+        assert isinstance(stream, VideoStream)  # for the type checker, which does not know the codec's type
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.options = {"crf": "16", "preset": "veryfast"} if codec == "libx264" else {"qmin": "2", "qmax": "4"}
         stream.codec_context.thread_count = 1  # the same bytes on every machine
@@ -77,7 +77,7 @@ def _draw_job(job: Job) -> int:
 
 def _draw(job: Job) -> Iterator[int]:
     if job.split == "video":
-        # The captions before it say which sample the clip of a number is.
+        # A clip's sample depends on all captions before it, so sampling starts at 0.
         for index, clip in enumerate(sample_clips(job.seed, job.split, job.stop)[job.start :], start=job.start):
             write_clip(clip, job.out / CLIPS / f"{clip_name(index)}.mp4")
             yield 1

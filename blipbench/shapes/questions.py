@@ -1,13 +1,13 @@
 """Questions about a scene for the VQA-like set: existence, counting, colour, shape, texture, comparison, position.
 
-A scene in, questions with answers out. An answer is defined by the scene alone, and a question is asked only where it
-has one that the picture shows clearly ("what is to the left of the red star" where one figure is, and no other nearly
-is). What is asked does not give the answer away: for a yes/no question the answer is drawn first, and the question made
-to fit it from the figures that are there.
+Takes a scene and returns questions with answers. The scene alone determines the answer, and a question is used only if
+the picture shows its answer clearly: "what is to the left of the red star" requires that one figure is to its left and
+that no other figure nearly is. Questions do not give the answer away: the answer of a yes/no question is sampled first,
+and then a question with this answer is made from the figures of the scene.
 
-Ten people answer each. One in ten answers otherwise (`SLIP`): half of those in other words for the same, where there
-are any ("two" for "2"), the others with something else of the kind. Seven at least agree, so the right answer is always
-worth full marks.
+Ten people answer each question. One in ten answers differently (`SLIP`): half of them with a synonym if there is one
+("two" for "2"), the others with a different answer of the same kind. At least seven agree, so the right answer always
+scores 1.
 """
 
 import dataclasses
@@ -61,12 +61,12 @@ class Question:
 
     @property
     def answer_type(self) -> AnswerType:
-        """VQAv2's three types."""
+        """One of VQAv2's three answer types."""
         return "yes/no" if self.answer in ("yes", "no") else "number" if self.answer in DIGITS else "other"
 
 
 def ask(scene: Scene, rng: np.random.Generator, count: int) -> list[Question]:
-    """At most `count` different questions about a scene; a few less where it does not give so many."""
+    """At most `count` different questions about a scene; fewer if the scene does not allow as many."""
     shares = np.array([share for _, share in ASKERS])
     asked: dict[str, Question] = {}
     for _ in range(12 * count):
@@ -80,7 +80,7 @@ def ask(scene: Scene, rng: np.random.Generator, count: int) -> list[Question]:
 
 
 def answers_of_people(question: Question, rng: np.random.Generator) -> list[str]:
-    """Ten answers as typed, at least seven of them the right one."""
+    """Ten raw answers, of which at least seven are right."""
     answers = [question.answer] * ANSWERS
     slips = min(int(rng.binomial(ANSWERS, SLIP)), MOST_SLIPS)
     for person in rng.permutation(ANSWERS)[:slips]:
@@ -104,7 +104,7 @@ def _is_the(figure: Figure) -> str:
 
 
 def _ask_existence(scene: Scene, rng: np.random.Generator) -> Question | None:
-    """What is not there has the shape of one figure and the colour of another."""
+    """For "no", asks about the shape of one figure with the colour of another."""
     there = {(f.shape, f.colour) for f in scene.figures}
     wanted = rng.random() < 0.5
     options = sorted(there)
@@ -131,7 +131,7 @@ def _count(scene: Scene, shape: str) -> int:
 
 
 def _ask_number_of_shape(scene: Scene, rng: np.random.Generator) -> Question | None:
-    """The number is drawn first, so that one is not always the best guess."""
+    """The number is sampled first, so that "1" is not always the best guess."""
     shapes: dict[int, list[str]] = {}
     for shape in SHAPES:
         shapes.setdefault(_count(scene, shape), []).append(shape)
@@ -164,7 +164,7 @@ def _ask_shape(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 
 def _ask_relation(scene: Scene, rng: np.random.Generator) -> Question | None:
-    """Of a relation that holds; "no" asks it the wrong way round."""
+    """Asks about a relation that holds; for "no", with subject and object exchanged."""
     relation = pick(rng, relations(scene))
     wanted = rng.random() < 0.5
     a, b = scene.figures[relation.subject], scene.figures[relation.object]
@@ -202,7 +202,7 @@ def _ask_more(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 
 def _ask_what(scene: Scene, rng: np.random.Generator) -> Question | None:
-    """Shape or colour of the one figure that is in a certain relation to another."""
+    """Asks for the shape or colour of the only figure that has a given relation to another."""
     relation = pick(rng, relations(scene))
     if relation.kind == "bigger":
         return None
@@ -220,7 +220,7 @@ def _ask_what(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 
 def _is_the_only_one(scene: Scene, kind: str, is_turned: bool, sought: int, anchor: int) -> bool:
-    """Whether the centres of all other figures are on the other side of the anchor's."""
+    """Whether the centres of all other figures are on the other side of the anchor's centre."""
     axis = 0 if kind == "left" else 1
     sign = -1 if is_turned else 1
     middle = scene.figures[anchor].centre[axis]

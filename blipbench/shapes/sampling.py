@@ -1,11 +1,11 @@
-"""How scene number `index` of a split is sampled: in (seed, split, index), out a `Scene`.
+"""Samples the scene number `index` of a split: takes (seed, split, index) and returns a `Scene`.
 
-A quarter of the ordinary scenes come as twins: scenes 8n and 8n + 1 have the same figures on the same background and
-differ only in which of the two is left of (above, inside, ...) the other. Nouns and attributes are equal, so only a
-model that reads relations tells twins apart. Scenes of the split "nocaps" are of its three domains in turn, have no
-twins, and are the only ones with anything held out.
+A quarter of the ordinary scenes are twins: scenes 8n and 8n + 1 have the same figures on the same background and differ
+only in which figure is left of (above, inside, ...) the other. Nouns and attributes are equal, so only a model that
+understands relations can distinguish twins. The scenes of the split "nocaps" belong to its three domains in turn, have
+no twins, and are the only scenes with held-out combinations.
 
-Every draw depends on the triple alone, so scene 7 is the same whether 10 or 10,000 are made.
+All samples depend only on (seed, split, index), so scene 7 does not depend on the number of scenes.
 """
 
 import dataclasses
@@ -34,21 +34,21 @@ from blipbench.shapes.scene import (
     Scene,
 )
 
-SPLITS = ("train", "val", "test", "web", "nocaps", "video", "motion", "cards")  # positions are part of the seeds
+SPLITS = ("train", "val", "test", "web", "nocaps", "video", "motion", "cards")  # a split's position is part of its seed
 TWINS_EVERY = 8
 
-RADII = {"small": (0.106, 0.116), "medium": (0.155, 0.175), "large": (0.222, 0.232)}  # shares of the image's short side
+RADII = {"small": (0.106, 0.116), "medium": (0.155, 0.175), "large": (0.222, 0.232)}  # relative to the short side
 SMALL_AT_MOST, LARGE_AT_LEAST = 0.135, 0.2
 MARGIN = 1.0  # pixels between a figure and the image's edge
 
 
 def scene_rng(seed: int, split: str, index: int, purpose: int) -> np.random.Generator:
-    """The random numbers of one scene for one purpose: 0 samples it, 1 captions it, and so on."""
+    """The random generator of one scene for one purpose: 0 for the scene itself, 1 for its captions, and so on."""
     return np.random.default_rng([seed, SPLITS.index(split), index, purpose])
 
 
 def sample_scene(seed: int, split: str, index: int) -> Scene:
-    """The scene number `index` of a split; scenes 8n and 8n + 1 are twins."""
+    """Scene number `index` of a split. Scenes 8n and 8n + 1 are twins."""
     if split == "nocaps":
         return _sample(scene_rng(seed, split, index, 0), False, DOMAINS[index % len(DOMAINS)])
     has_twin = index % TWINS_EVERY < 2
@@ -58,9 +58,9 @@ def sample_scene(seed: int, split: str, index: int) -> Scene:
 
 
 def swap_focus(scene: Scene) -> Scene:
-    """The twin: the same figures, with the focus relation turned round.
+    """The twin: the same figures with the focus relation reversed.
 
-    Left and above exchange positions, bigger exchanges sizes, inside exchanges both, behind the drawing order.
+    For left and above the figures exchange positions, for bigger sizes, for inside both, for behind the drawing order.
     """
     kind = scene.focus.kind
     first, second = scene.figures[:2]
@@ -73,7 +73,7 @@ def swap_focus(scene: Scene) -> Scene:
         p, q = q, p
     first, second = dataclasses.replace(first, places=(p,)), dataclasses.replace(second, places=(q,))
     focus = Relation(kind, scene.focus.object, scene.focus.subject)
-    if kind in ("inside", "behind"):  # the drawing order turns round, and the indices with it
+    if kind in ("inside", "behind"):  # the drawing order is reversed, and the indices change with it
         first, second, focus = second, first, scene.focus
     return dataclasses.replace(scene, figures=(first, second, *scene.figures[2:]), focus=focus)
 
@@ -83,7 +83,7 @@ def _sample(rng: np.random.Generator, has_twin: bool, domain: Domain) -> Scene:
     kind = KINDS[rng.integers(len(KINDS))]
     looks = _choose_looks(rng, kind, has_twin, domain, figures=int(rng.choice((2, 3, 4), p=(0.35, 0.45, 0.2))))
     places = list(_place_focus(rng, kind, width, height, has_twin))
-    # An extra figure keeps clear of the pair also after the twins' exchange, hence the larger radius of the two.
+    # An extra figure must not touch the pair in either twin, so both places count with the larger radius.
     reach = max(p.radius for pair in places for p in pair) if has_twin else 0.0
     taken = [(p.x, p.y, max(p.radius, reach)) for pair in places for p in pair]
     for _ in looks[2:]:
@@ -95,7 +95,7 @@ def _sample(rng: np.random.Generator, has_twin: bool, domain: Domain) -> Scene:
         sample_figure(rng, shape, colour, where, filled=kind == "behind" and i < 2)
         for i, ((shape, colour), where) in enumerate(zip(looks, places, strict=False))
     ]
-    subject, other = (1, 0) if kind == "inside" else (0, 1)  # what is inside is drawn later
+    subject, other = (1, 0) if kind == "inside" else (0, 1)  # the inner figure is drawn later
     return Scene(
         width=width,
         height=height,
@@ -109,7 +109,7 @@ def _sample(rng: np.random.Generator, has_twin: bool, domain: Domain) -> Scene:
 def _choose_looks(
     rng: np.random.Generator, kind: RelationKind, has_twin: bool, domain: Domain, figures: int
 ) -> list[tuple[str, str]]:
-    """Shape and colour of each figure, no colour twice. What holds or is partly covered needs a bulky shape."""
+    """Shape and colour of each figure, with different colours. Containing or partly covered figures must be bulky."""
     novel_one = int(rng.integers(2)) if domain == "near-domain" else -1
     subject = 1 if kind == "inside" else 0
     held_out_here = {shape for relation, shape in HELD_OUT_RELATIONS if relation == kind}
@@ -138,7 +138,7 @@ def _choose_looks(
 def sample_figure(
     rng: np.random.Generator, shape: str, colour: str, places: tuple[Place, ...], filled: bool = False
 ) -> Figure:
-    """With a texture, shade and grain; `filled` leaves out the outlined texture, which nothing can be told behind."""
+    """A figure with a random texture, shade and grain. `filled` excludes the outlined texture, which is see-through."""
     textures, shares = (TEXTURES[:2], (0.6, 0.4)) if filled else (TEXTURES, (0.5, 0.25, 0.25))
     return Figure(
         shape=shape,
@@ -174,7 +174,7 @@ def _angle(rng: np.random.Generator) -> float:
 def _place_focus(
     rng: np.random.Generator, kind: RelationKind, width: int, height: int, has_twin: bool
 ) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
-    """The places of the first two figures. Holds by construction, for a twin also after `swap_focus`."""
+    """The places of the first two figures, for which the focus holds; for twins, also after `swap_focus`."""
     short = min(width, height)
     if kind == "inside":
         return _place_inside(rng, width, height)
@@ -188,7 +188,7 @@ def _place_focus(
     radii = [_sample_radius(rng, size, short) for size in sizes]
     slots = _place_apart(rng, (width, height) if across else (height, width), max(radii), count)
     if count == 1 and kind == "bigger" and rng.random() < 0.5:
-        slots = slots[::-1]  # the bigger one may be on either side
+        slots = slots[::-1]  # the bigger figure may be on either side
     turned = [[(along, beside) if across else (beside, along) for along, beside in slot] for slot in slots]
     first, second = (
         tuple(Place(x, y, radius, _angle(rng)) for x, y in slot) for slot, radius in zip(turned, radii, strict=True)
@@ -199,9 +199,9 @@ def _place_focus(
 def _place_apart(
     rng: np.random.Generator, size: tuple[int, int], radius: float, count: int
 ) -> list[list[tuple[float, float]]]:
-    """`count` centres in the first half of the axis, one in the second half; `size` is (along the axis, beside it).
+    """`count` centres in the first half of the axis and one in the second. `size` is (along the axis, across it).
 
-    Both halves leave room for `radius`, so the two figures can change places.
+    Both halves have room for `radius`, so the two figures can exchange places.
     """
     along, beside = size
     edge = radius + MARGIN
@@ -215,13 +215,13 @@ def _place_apart(
         other = float(np.clip(level + rng.uniform(-drift, drift), edge, beside - edge))
         return [[(first, level)], [(second, other)]]
     steps = [beside * (k + 0.5) / count for k in range(count)]
-    drift = max(0.0, radius - RADII["small"][1] * min(size))  # equal shapes stay in line unless the other one is large
+    drift = max(0.0, radius - RADII["small"][1] * min(size))  # equal shapes are in line unless the other is large
     group = [(first + float(rng.uniform(-drift, drift)) / 2, step) for step in steps]
     return [group, [(second, float(rng.uniform(edge, beside - edge)))]]
 
 
 def _place_inside(rng: np.random.Generator, width: int, height: int) -> tuple[tuple[Place], tuple[Place]]:
-    """Outer, then inner: the inner circle fits into the outline of every bulky shape."""
+    """The outer and the inner place. The inner circle fits into the outline of every bulky shape."""
     radius = float(rng.uniform(0.32, 0.40)) * min(width, height)
     x = float(rng.uniform(radius + MARGIN, width - radius - MARGIN))
     y = float(rng.uniform(radius + MARGIN, height - radius - MARGIN))
@@ -230,7 +230,7 @@ def _place_inside(rng: np.random.Generator, width: int, height: int) -> tuple[tu
 
 
 def _place_behind(rng: np.random.Generator, width: int, height: int) -> tuple[tuple[Place], tuple[Place]]:
-    """Back, then front: near enough that bulky shapes overlap, far enough that the back one can be told."""
+    """The back and the front place: bulky shapes overlap, but the back shape remains recognisable."""
     short = min(width, height)
     back, front = (float(r) * short for r in rng.uniform(0.19, 0.235, size=2))
     direction = float(rng.uniform(0, 2 * math.pi))
@@ -245,7 +245,7 @@ def _place_behind(rng: np.random.Generator, width: int, height: int) -> tuple[tu
 def _find_room(
     rng: np.random.Generator, width: int, height: int, taken: list[tuple[float, float, float]]
 ) -> Place | None:
-    """A place clear of all that is taken, or None when 40 tries find none."""
+    """A free place away from all taken ones, or None if 40 attempts fail."""
     for _ in range(40):
         size = str(rng.choice(["small", "small", "medium"]))
         radius = _sample_radius(rng, size, min(width, height))

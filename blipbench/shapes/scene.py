@@ -1,11 +1,11 @@
-"""What a scene of the shapes world is: figures on a background, the relations between them, and its domain.
+"""Defines the scenes of the shapes world: figures on a background, the relations between them, and the domain.
 
-A scene is two to four figures (a figure is one shape, or several equal ones) on a background, built around one relation
-between its first two figures, the focus. Pixel units, x to the right, y down.
+A scene has two to four figures on a background. A figure is one shape, or several equal shapes. The focus is a relation
+between the first two figures. Units are pixels; x points right, y points down.
 
-Some combinations are held out, as novel objects are in NoCaps: a few pairs of shape and colour, and a few shapes in
-certain relations, are in no scene that a model is trained or ordinarily tested on. `domain_of` says how much of a
-scene is of that kind.
+Some combinations are held out, like the novel objects of NoCaps: a few pairs of shape and colour, and a few shapes in
+certain relations. They are in no training scene and in no ordinary test scene. `domain_of` says how much of a scene is
+held out.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ BACKGROUNDS = ("plain", "shaded", "striped", "checkered")
 TONES = ("light", "dark")
 DOMAINS: tuple[Domain, ...] = ("in-domain", "near-domain", "out-domain")  # NoCaps' own names
 
-BULKY = ("circle", "square", "heart", "diamond")  # convex enough to hold another figure, or to be covered in part
-# Each shape and each colour once, so that both are learnt from the other pairs.
+BULKY = ("circle", "square", "heart", "diamond")  # convex enough to contain another figure or to be partly covered
+# Each shape and each colour occurs once, so that models learn both from the other pairs.
 HELD_OUT_LOOKS = frozenset(
     {
         ("circle", "purple"),
@@ -37,16 +37,16 @@ HELD_OUT_LOOKS = frozenset(
         ("moon", "black"),
     }
 )
-# The relation, and the shape of its subject: no star or cross is inside another figure, no diamond behind one.
+# Relation and shape of its subject: no star or cross is inside another figure, and no diamond is behind one.
 HELD_OUT_RELATIONS = frozenset({("inside", "star"), ("inside", "cross"), ("behind", "diamond")})
 
-BIGGER_RATIO = 1.9  # at that ratio of radii even a triangle has more area than a circle
+BIGGER_RATIO = 1.9  # with this ratio of radii even a triangle has a larger area than a circle
 GAP = 3.0  # pixels between figures that do not overlap
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where one shape sits: centre and circumscribed radius in pixels, rotation in degrees."""
+    """The place of one shape: centre and circumscribed radius in pixels, rotation in degrees."""
 
     x: float
     y: float
@@ -56,7 +56,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """One shape, or several equal ones. No two figures of a scene share a colour."""
+    """One shape, or several equal shapes. All figures of a scene have different colours."""
 
     shape: str
     colour: str
@@ -84,7 +84,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Background:
-    """A muted backdrop: `colour` is its RGB; `period` (pixels) and `angle` (degrees) lay out stripes and checks."""
+    """A muted background. `colour` is RGB; `period` (pixels) and `angle` (degrees) define stripes and checks."""
 
     kind: str
     tone: str
@@ -104,14 +104,14 @@ class Relation:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """Figures are drawn in order, so a later one covers an earlier one."""
+    """A scene. Figures are drawn in order, so later figures cover earlier ones."""
 
     width: int
     height: int
     background: Background
     figures: tuple[Figure, ...]
-    focus: Relation  # what the scene is about
-    has_twin: bool  # another scene differs from this one in its focus alone
+    focus: Relation  # the main relation, between the first two figures
+    has_twin: bool  # another scene differs from this one only in its focus
 
     @property
     def short_side(self) -> int:
@@ -119,7 +119,7 @@ class Scene:
 
 
 def relations(scene: Scene) -> list[Relation]:
-    """The focus, and every clear left, above and bigger between any two figures (each once, in its true direction)."""
+    """The focus, and every clear left, above and bigger relation, each once in its true direction."""
     found = [scene.focus]
     for i, j in itertools.combinations(range(len(scene.figures)), 2):
         for a, b in ((i, j), (j, i)):
@@ -133,7 +133,7 @@ def relations(scene: Scene) -> list[Relation]:
 
 
 def domain_of(scene: Scene) -> Domain:
-    """In-domain: nothing in it is held out. Out-domain: every figure is, and the focus where that can be."""
+    """In-domain: nothing is held out. Out-domain: every figure is held out, and the focus if its kind allows it."""
     looks = [(figure.shape, figure.colour) in HELD_OUT_LOOKS for figure in scene.figures]
     focus = (scene.focus.kind, scene.figures[scene.focus.subject].shape) in HELD_OUT_RELATIONS
     if not focus and not any(looks):

@@ -1,10 +1,10 @@
-"""Sentences about two scenes for the NLVR2-like set, true or false of them: "there are three stars in total".
+"""True or false sentences about two scenes for the NLVR2-like set, e.g. "there are three stars in total".
 
-Scenes of a split in, `Claim`s out: a sentence, its label, and the two scenes' numbers. Labels are drawn first, a half
-each, within every kind of sentence. A false sentence is hard: one that is true of a pair, with an attribute or a
-relation changed to another that is in the pictures, or said of the exchanged pair, or of a pair of which one image is
-another. Whether a sentence holds is worked out from the scenes, and a sentence that the pictures do not decide (who is
-left of whom, of two that overlap) is never used.
+Takes the scenes of a split and returns `Claim`s: a sentence, its label, and the numbers of the two scenes. Labels are
+sampled first; within every kind of sentence half are true. False sentences are hard. Some are true sentences with an
+attribute or a relation replaced by another from the pictures. Others are true of the exchanged pair, or of a pair with
+one different image. The label is computed from the scenes. A sentence is never used if the pictures do not decide it,
+for example which of two overlapping figures is on the left.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from blipbench.shapes.words import FORWARD, NUMBERS, pick, plural, with_article
 
 SIDES = ("left", "right")
 TRIES = 60
-TRIES_TOGETHER = 6  # with the same partner
+TRIES_TOGETHER = 6  # attempts with the same partner
 
 ONE_SIDE = "the {side} image contains {a}"
 NOT_THE_OTHER = "the {side} image contains {a} and the {other} image does not"
@@ -37,7 +37,7 @@ Pair: TypeAlias = tuple[Scene, Scene]
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """`left` and `right` number the scenes."""
+    """A labelled sentence. `left` and `right` are the numbers of the scenes."""
 
     sentence: str
     is_true: bool
@@ -48,7 +48,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """A description that figures fit or not; None leaves an attribute open."""
+    """A description that figures match or not. None matches every value."""
 
     shape: str | None
     colour: str | None
@@ -70,14 +70,14 @@ class Look:
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-    """A sentence and what makes it true of a pair of scenes; None is undecided."""
+    """A sentence and the function that says whether it is true of a pair of scenes (None: undecided)."""
 
     text: str
     holds: Callable[[Pair], bool | None]
 
 
 def make_claims(scenes: Sequence[Scene], rng: np.random.Generator, count: int) -> list[Claim]:
-    """`count` claims of every scene with another, most of them about the same two. Some less of few scenes."""
+    """`count` claims for every scene and another scene, mostly the same one. Few scenes may give fewer claims."""
     shares = np.array([share for _, _, share in KINDS])
     claims = []
     for first in range(len(scenes)):
@@ -99,7 +99,7 @@ def _make_claim(
     make: "Maker",
     wanted: bool,
 ) -> Claim | None:
-    """About `first` and `partner`, or another scene where those two give none."""
+    """A claim about `first` and `partner`, or about `first` and another scene if these two give no claim."""
     for attempt in range(TRIES):
         pair = [first, partner if attempt < TRIES_TOGETHER else int(rng.integers(len(scenes)))]
         if rng.random() < 0.5:
@@ -119,7 +119,7 @@ def _make_claim(
 
 
 def _look_of(pair: Pair, figure: Figure, rng: np.random.Generator, is_twisted: bool) -> Look | None:
-    """A figure's own look, or one with its shape or its colour changed to that of another figure of the two scenes."""
+    """The look of a figure. If twisted, its shape or its colour comes from another figure of the two scenes."""
     look = Look(figure.shape, figure.colour)
     if is_twisted:
         others = [other for scene in pair for other in scene.figures]
@@ -161,7 +161,7 @@ def _only_one(pair: Pair, rng: np.random.Generator, is_twisted: bool) -> Stateme
 
 
 def _both(pair: Pair, rng: np.random.Generator, is_twisted: bool) -> Statement | None:
-    """Of a shape or a colour: two scenes seldom have a whole figure in common. Twisted: one of the pair has it."""
+    """About a shape or a colour, because two scenes rarely share a whole figure. Twisted: only one scene has it."""
     figure = pick(rng, pick(rng, pair).figures)
     look = Look(figure.shape, None) if rng.random() < 0.6 else Look(None, figure.colour)
     if not is_twisted and not (look.is_in(pair[0]) and look.is_in(pair[1])):
@@ -170,7 +170,7 @@ def _both(pair: Pair, rng: np.random.Generator, is_twisted: bool) -> Statement |
 
 
 def _total(pair: Pair, rng: np.random.Generator, is_twisted: bool) -> Statement | None:
-    """Twisted, the number is one off, up where it is one: so that numbers are as often wrong as right."""
+    """If twisted, the number is wrong by one (always up from 1), so that numbers are wrong as often as right."""
     shape = pick(rng, pick(rng, pair).figures).shape
 
     def number_in(pair: Pair) -> int:
@@ -187,7 +187,7 @@ def _total(pair: Pair, rng: np.random.Generator, is_twisted: bool) -> Statement 
 
 
 def _somewhere(pair: Pair, rng: np.random.Generator, is_twisted: bool) -> Statement | None:
-    """Twisted, subject and object change places."""
+    """If twisted, subject and object are exchanged."""
     scene = pick(rng, pair)
     relation = pick(rng, relations(scene))
     a, b = scene.figures[relation.subject], scene.figures[relation.object]
@@ -206,7 +206,7 @@ def _somewhere(pair: Pair, rng: np.random.Generator, is_twisted: bool) -> Statem
 
 
 def _is_related(scene: Scene, kind: RelationKind, first: Look, second: Look) -> bool | None:
-    """False where a figure is missing, or the relation clearly is the other way round; None where neither is clear."""
+    """False if a figure is missing or the relation is clearly reversed; None if neither direction is clear."""
     subjects = [i for i, figure in enumerate(scene.figures) if first.fits(figure)]
     objects = [i for i, figure in enumerate(scene.figures) if second.fits(figure)]
     if not subjects or not objects:

@@ -1,7 +1,7 @@
-"""The words of the shapes world as a WordPiece vocabulary for tiny models, a few hundred entries where BERT has 30,522.
+"""The words of the shapes world as a WordPiece vocabulary for tiny models: a few hundred entries (BERT has 30,522).
 
-Every word of its captions, prompts, questions, answers, sentences and web captions is one token; letters and digits,
-alone and as continuations, spell whatever else comes, so that no lower-case text becomes [UNK].
+Every word of the captions, prompts, questions, answers, sentences and web captions is one token. All other words are
+split into letters and digits, alone and as continuations, so no lower-case text becomes [UNK].
 """
 
 import string
@@ -10,12 +10,12 @@ from blipbench.shapes import captions, clips, questions, scene, statements, web
 from blipbench.shapes.words import BACKWARD, FORWARD, NUMBERS, plural, words_in
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-PROMPT = "a picture of "  # the reference's, for a captioner that is trained with it
+PROMPT = "a picture of "  # the reference's prompt, for captioners that are trained with it
 ARTICLES = ("a", "an", "the", "is", "are")
 
 
 def shapes_vocabulary() -> list[str]:
-    """The lines of a vocab.txt, the same ones each time; [DEC] and [ENC], which the tokenizer adds, are not in it."""
+    """The lines of vocab.txt, always the same. The tokenizer adds [DEC] and [ENC], so they are not included."""
     words = words_in(
         [
             PROMPT,

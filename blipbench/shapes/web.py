@@ -1,8 +1,8 @@
-"""Captions as one finds them on the web, one an image: what CapFilt has to sort out.
+"""Noisy captions like those on the web, one per image: the input of CapFilt.
 
-Of all captions NOISE are no good, half of them wrong (they describe another scene, or this one with a colour or a shape
-changed), half irrelevant (file names, offers). Which is which goes into a file of its own, so that it can be counted
-what a filter kept. In: scenes by number. Out: a `WebCaption`.
+A share NOISE of the captions is noise. Half of it is wrong: the caption describes another scene, or this scene with
+other colours or shapes. The other half is irrelevant: file names, advertisements. A separate file records the truth, so
+that one can count what a filter kept. Input: a scene and its number. Output: a `WebCaption`.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from blipbench.shapes.words import pick
 
 Truth = Literal["clean", "wrong", "irrelevant"]
 
-NOISE = 0.4  # share of captions that are wrong or irrelevant, as many of one as of the other
+NOISE = 0.4  # share of captions that are wrong or irrelevant, half of each
 SPLIT = "web"
 
 JUNK = (
@@ -45,7 +45,7 @@ class WebCaption:
 
 
 def web_caption(scene: Scene, seed: int, index: int) -> WebCaption:
-    """The caption that image `index` of the web set comes with."""
+    """The caption of image `index` of the web set."""
     rng = scene_rng(seed, SPLIT, index, 1)
     drawn = rng.random()
     if drawn < NOISE / 2:
@@ -60,7 +60,7 @@ def _any_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def _another(scene: Scene, seed: int, index: int, rng: np.random.Generator) -> Scene:
-    """Another image's scene (of the next hundred), or this one with all colours or all shapes wrong."""
+    """The scene of another image (one of the next hundred), or this scene with all colours or all shapes changed."""
     if rng.random() < 0.5:
         other = index + int(rng.integers(2, 100))
         return sample_scene(seed, SPLIT, other)
@@ -68,7 +68,7 @@ def _another(scene: Scene, seed: int, index: int, rng: np.random.Generator) -> S
 
 
 def _change_looks(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Every figure with its colour or its shape changed, so that no caption of it is true; no colour is there twice."""
+    """The scene with every figure's colour or shape changed, so that no caption is true. Colours stay different."""
     by_colour = rng.random() < 0.5
     taken = {figure.colour for figure in scene.figures}
     figures = []

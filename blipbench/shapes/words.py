@@ -1,4 +1,4 @@
-"""Words that all texts of the shapes world share: numbers, plurals, articles, and the phrases for relations."""
+"""Words that all texts of the shapes world use: numbers, plurals, articles, and phrases for relations."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
-# The same relation, said from its subject and from its object; the first of each is the plainest.
+# Phrases for a relation from subject to object, and from object to subject. The first of each is the simplest.
 FORWARD: dict[RelationKind, tuple[str, ...]] = {
     "left": ("to the left of", "left of"),
     "above": ("above", "higher than"),
@@ -47,18 +47,18 @@ def noun(figure: Figure) -> str:
 
 
 def the(figure: Figure) -> str:
-    """ "the red star", which is unmistakable, since no two figures of a scene share a colour."""
+    """ "the red star", which is unique, because all figures of a scene have different colours."""
     return f"the {figure.colour} {noun(figure)}"
 
 
 def looks(figure: Figure) -> str:
-    """ "striped red star": a solid texture goes unsaid."""
+    """ "striped red star"; a solid texture is omitted."""
     texture = "" if figure.texture == "solid" else f"{figure.texture} "
     return f"{texture}{figure.colour} {noun(figure)}"
 
 
 def counted(figure: Figure, description: str) -> str:
-    """A description with its article or its number."""
+    """A description with an article, or with the number of shapes."""
     return f"{NUMBERS[len(figure.places)]} {description}" if is_plural(figure) else with_article(description)
 
 
@@ -67,5 +67,5 @@ def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
 
 
 def words_in(templates: Iterable[str]) -> set[str]:
-    """The words of format strings, without the {fields}; punctuation counts as words."""
+    """The words of format strings, without the {fields}. Punctuation marks count as words."""
     return {word for template in templates for word in re.findall(r"\w+|[^\w\s]", re.sub(r"\{.*?\}", " ", template))}

@@ -1,12 +1,13 @@
-"""COCO's whole 5K retrieval protocol on one GPU, without COCO: random base weights at 384 px, generated pixels, random
-words in texts of COCO-like lengths. Beside it transformers' BLIP run the reference's way on a sample, extrapolated.
+"""The complete COCO 5K retrieval protocol on one GPU, without COCO: random base weights at 384 px, generated pixels,
+random texts with the lengths of COCO captions. For comparison, transformers' BLIP runs the reference's way on a sample,
+and its time is extrapolated.
 
 python tests/benchmarks/gpu_retrieval.py
 python tests/benchmarks/gpu_retrieval.py --device cpu --model tiny --images 8 --k-test 8 --precision fp32
 
-Every step is the package's own (embed, pick candidates, match, score); only the pixels come from a seeded generator on
-the device instead of from files, so neither decoding nor the journal is in the seconds. Tables go to stdout as they
-are done, and at the end one line of JSON.
+All steps use the package's code: embed, select candidates, match, score. Only the pixels come from a seeded generator,
+not from files, so the times include neither decoding nor the journal. Prints each table when it is ready, and one line
+of JSON at the end.
 """
 
 import argparse
@@ -54,7 +55,7 @@ Scored = list[tuple[Candidates, Tensor]]  # an image's candidate texts and their
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """Texts as token ids, [CLS] first, and the image of each; pixels are made when they are asked for."""
+    """Texts as token ids, starting with [CLS], and the image of each text. Pixels are generated on demand."""
 
     images: int
     image_size: int
@@ -68,12 +69,12 @@ class Workload:
 
     @property
     def pairs_both_ways(self) -> int:
-        """What the reference matches: it does not notice a pair that both directions ask for."""
+        """The number of pairs that the reference matches; it matches pairs that both directions need twice."""
         texts = len(self.input_ids)
         return self.images * min(self.k_test, texts) + texts * min(self.k_test, self.images)
 
     def pixels(self, which: Sequence[int], device: torch.device) -> Tensor:
-        """uint8 [n, 3, S, S] on the device: noise over an image's own colours, the same whenever it is asked for."""
+        """uint8 [n, 3, S, S] on the device: noise over colours that depend on the image, the same in every call."""
         size, made = self.image_size, []
         for image in which:
             generator = torch.Generator(device).manual_seed(image)
@@ -85,7 +86,7 @@ class Workload:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Of one precision. `flops` are those needed, by stage."""
+    """The results for one precision. `flops` are the needed FLOPs by stage."""
 
     seconds: dict[str, float]
     flops: dict[str, float]
@@ -99,7 +100,7 @@ class Outcome:
 
 
 class Stopwatch:
-    """Seconds by name, the device's work included."""
+    """Seconds by name, including the work of the device."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -115,7 +116,7 @@ class Stopwatch:
 
 
 def make_workload(images: int, texts_per_image: int, image_size: int, k_test: int, tokenizer: Tokenizer) -> Workload:
-    """Random words in texts as long as COCO's captions: 12.5 tokens in the mean with [CLS] and [SEP], at most 35."""
+    """Random texts as long as COCO's captions: 12.5 tokens on average with [CLS] and [SEP], at most 35."""
     sixth = IMAGES_PER_SIXTH_CAPTION * np.arange(images // IMAGES_PER_SIXTH_CAPTION)
     owner = np.sort(np.concatenate([np.repeat(np.arange(images), texts_per_image), sixth]))
     rng = np.random.default_rng(0)
@@ -149,7 +150,7 @@ def run_ours(checkpoint: Checkpoint, work: Workload, tokenizer: Tokenizer, runti
 
 
 def warm_up(runner: BlipRunner, work: Workload) -> None:
-    """The first call with a shape chooses kernels and takes memory."""
+    """The first call with a shape selects kernels and allocates memory."""
     _, tokens = runner.embed_images(work.pixels(range(min(work.images, runner.vision.batch)), runner.runtime.device))
     texts = work.input_ids[: 4 * TEXTS_PER_UNIT]
     runner.embed_texts(runner.bank(texts), np.arange(len(texts)))
@@ -180,8 +181,11 @@ def embed(runner: BlipRunner, work: Workload, cache: TokenCache, clock: Stopwatc
 
 
 def spread(embeddings: Tensor) -> Tensor:
-    """Unit vectors about their mean [n, embed_dim]. Random weights put all embeddings into a narrow cone, where every
-    text would ask for the same few images; a trained model's candidates are spread, and the speed depends on that."""
+    """Subtract the mean and normalise: [n, embed_dim] -> [n, embed_dim].
+
+    With random weights all embeddings are in a narrow cone, and every text would select the same few images. The
+    candidates of a trained model are spread over the images, and the speed depends on that.
+    """
     return F.normalize(embeddings - embeddings.mean(0), dim=-1)
 
 
@@ -190,7 +194,7 @@ def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 def match_all(runner: BlipRunner, work: Workload, candidates: list[Candidates], cache: TokenCache) -> Scored:
-    """Every candidate list, one image submitted ahead, so that a GPU always has work."""
+    """Score all candidate lists. One image is submitted ahead, so that a GPU always has work."""
     matcher = runner.matcher(work.input_ids)
     scored: Scored = []
     waiting: list[tuple[Candidates, Pending]] = []
@@ -205,7 +209,7 @@ def match_all(runner: BlipRunner, work: Workload, candidates: list[Candidates], 
 def with_tokens(
     runner: BlipRunner, work: Workload, candidates: list[Candidates], cache: TokenCache
 ) -> Iterator[tuple[Candidates, Tensor]]:
-    """Each list with its image's tokens [T, width]: kept ones first, the others computed again."""
+    """Each list with its image's tokens [T, width]: first the cached ones, then the ones to compute again."""
     yield from ((c, cache[c.image]) for c in candidates if c.image in cache)
     for batch in batches([c for c in candidates if c.image not in cache], runner.vision.batch):
         _, tokens = runner.embed_images(work.pixels([c.image for c in batch], runner.runtime.device))
@@ -213,7 +217,7 @@ def with_tokens(
 
 
 def score(embeddings: Embeddings, scored: Scored) -> dict[str, float]:
-    """The protocol's metrics: chance, with random weights."""
+    """The protocol's metrics, at chance level because the weights are random."""
     pairs = Pairs(
         image=np.concatenate([np.full(len(c.texts), c.image) for c, _ in scored]),
         text=np.concatenate([c.texts for c, _ in scored]),
@@ -230,10 +234,10 @@ def score(embeddings: Embeddings, scored: Scored) -> dict[str, float]:
 def run_reference(
     checkpoint: Checkpoint, work: Workload, tokenizer: Tokenizer, runtime: Runtime, scored: Scored, sample_pairs: int
 ) -> dict[str, float]:
-    """transformers' way in the same precision: a sample measured, the pairs of both directions extrapolated.
+    """Run transformers in the same precision on a sample, and extrapolate to the pairs of both directions.
 
-    It is spared what costs the reference more: image states lie ready on the device, and no text asks for k_test
-    different images' states at once. `deviation` is how far our logits of the sample lie from its own.
+    This is easier than the reference's work: image states are ready on the device, and no text needs the states of
+    k_test different images at once. `deviation` is the deviation of our logits from transformers' on the sample.
     """
     with tempfile.TemporaryDirectory() as folder:
         way = ReferenceWay(
@@ -274,13 +278,13 @@ def forget_peak(runtime: Runtime) -> None:
 
 
 def peak_bytes(runtime: Runtime) -> int:
-    """On a GPU what torch allocated since `forget_peak`; on a CPU this process's peak since its start."""
+    """On a GPU, torch's peak allocation since `forget_peak`; on a CPU, the peak memory of this process."""
     memory = runtime.peak_memory()
     return memory["peak_device_bytes"] or memory["peak_rss_bytes"]
 
 
 def report(precision: str, ours: Outcome, theirs: dict[str, float], peak: float) -> dict[str, Any]:
-    """Print one precision's table; the same as a record."""
+    """Print the table of one precision, and return it as a record."""
     print(f"\n{precision}, measured matmul peak {peak / 1e12:.4g} TFLOP/s")
     shares = {name: flops / ours.seconds[name] / peak for name, flops in ours.flops.items()}
     for name, seconds in ours.seconds.items():
@@ -292,18 +296,18 @@ def report(precision: str, ours: Outcome, theirs: dict[str, float], peak: float)
     texts = np.array([len(c.texts) for c, _ in ours.scored])
     print(f"  {'all':<14}{total:10.2f} s, peak memory {ours.peak_bytes / 2**30:.2f} GiB")
     print(
-        f"  {ours.pairs:,} pairs, {ours.pairs / ours.seconds['match']:,.0f} a second; "
-        f"texts an image: {texts.min()} to {texts.max()}, median {np.median(texts):.0f}"
+        f"  {ours.pairs:,} pairs, {ours.pairs / ours.seconds['match']:,.0f} per second; "
+        f"texts per image: {texts.min()} to {texts.max()}, median {np.median(texts):.0f}"
     )
     pair_times = theirs["match_seconds"] / ours.seconds["match"]
     times = (theirs["match_seconds"] + theirs["image_seconds"]) / total
     print(
-        f"  transformers, from {theirs['sample_pairs']:,} pairs: {1 / theirs['seconds_per_pair']:,.0f} pairs a second, "
+        f"  transformers, from {theirs['sample_pairs']:,} pairs: {1 / theirs['seconds_per_pair']:,.0f} pairs/s, "
         f"{theirs['match_seconds']:,.0f} s for {theirs['pairs']:,}, {theirs['image_seconds']:,.0f} s for the images, "
         f"peak memory {theirs['peak_bytes'] / 2**30:.2f} GiB"
     )
-    print(f"  matching {pair_times:.1f} times as fast, the protocol {times:.1f} times")
-    print(f"  largest deviation of a logit from transformers' in {precision}: {theirs['deviation']:.1e}")
+    print(f"  matching is {pair_times:.1f} times as fast, the protocol {times:.1f} times")
+    print(f"  largest deviation of a logit from transformers in {precision}: {theirs['deviation']:.1e}")
     return {
         "precision": precision,
         "peak_flops": peak,
@@ -330,7 +334,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--k-test", type=int, default=256)
     parser.add_argument("--precision", action="append", choices=list(PRECISIONS), help="default: bf16, then fp32")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--batch-tokens", type=int, help="tokens in one forward (default: by device)")
+    parser.add_argument("--batch-tokens", type=int, help="tokens in one forward pass (default: depends on the device)")
     parser.add_argument("--sample-pairs", type=int, default=2048, help="pairs that transformers matches")
     return parser.parse_args()
 
@@ -345,7 +349,7 @@ def main() -> None:
         save_checkpoint(random_state_dict(config, seed=0), config, path)
         checkpoint = load_checkpoint(str(path), config=config)
         for precision in args.precision or ["bf16", "fp32"]:
-            torch.cuda.empty_cache()  # what an earlier precision held would shrink this one's cache; nothing on a CPU
+            torch.cuda.empty_cache()  # memory of the earlier precision would reduce the cache; no effect on a CPU
             runtime = make_runtime(args.device, precision, args.batch_tokens)
             print(f"{precision}: our way", file=sys.stderr)
             ours = run_ours(checkpoint, work, tokenizer, runtime)

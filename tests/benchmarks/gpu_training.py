@@ -1,10 +1,12 @@
-"""Images/s of one pre-training and one retrieval finetuning step at base size on one GPU: float32 and bf16 autocast,
-the latter with and without torch.compile and gradient checkpointing, beside transformers' forward and backward in bf16.
+"""Images/s of a pre-training step and of a retrieval finetuning step at base size on one GPU.
+
+Measures float32 and bf16 autocast, the latter with and without torch.compile and gradient checkpointing, and for
+comparison transformers' forward and backward pass in bf16.
 
 python tests/benchmarks/gpu_training.py
 python tests/benchmarks/gpu_training.py --device cpu --pairs 2 --rounds 1
 
-A line as each is done, with the peak of the GPU's memory, and at the end one line of JSON.
+Prints one line per measurement, with the peak GPU memory, and one line of JSON at the end.
 """
 
 import argparse

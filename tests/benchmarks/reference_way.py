@@ -1,7 +1,7 @@
 """The reference's retrieval evaluation, built from transformers' BLIP modules: the baseline of the speed benchmarks.
 
-As salesforce/BLIP's train_retrieval.py does it: every text padded to 35 tokens, the image's states repeated for every
-pair so that each pair projects its own keys and values, both directions scored apart, float32.
+It works like salesforce/BLIP's train_retrieval.py. Every text is padded to 35 tokens. The image's states are repeated
+for every pair, so every pair projects keys and values again. Both directions are scored separately, in float32.
 """
 
 import time
@@ -45,7 +45,7 @@ class ReferenceWay:
 
     @torch.inference_mode()
     def match(self, ids: Tensor, mask: Tensor, image_states: Tensor) -> Tensor:
-        """ITM logits of 'match' [n]; image_states [n, T, width] are the pairs' own, repeated where an image repeats."""
+        """ITM logits of 'match' [n]. image_states: [n, T, width], one image per pair, repeated if necessary."""
         ids = ids.clone()
         ids[:, 0] = self.enc_id
         states = self.model.text_encoder(
@@ -60,9 +60,9 @@ class ReferenceWay:
     def evaluate(
         self, images: Tensor, input_ids: list[list[int]], k_test: int, every: int = 1
     ) -> tuple[Tensor, Tensor, float]:
-        """Score matrices [images, texts] and [texts, images], -100 where a pair is no candidate, and the seconds.
+        """Score matrices [images, texts] and [texts, images], with -100 for pairs that are no candidates, and seconds.
 
-        With `every` n only each n-th query of both directions is reranked, and the seconds of that count n times.
+        With `every` = n, only each n-th query of both directions is reranked, and its time counts n times.
         """
         start = time.perf_counter()
         ids, mask = self.padded(input_ids)

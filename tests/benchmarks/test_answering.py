@@ -1,10 +1,10 @@
-"""Speed of VQA answer ranking at base size, 480 px, beside transformers' BLIP run the reference's way, in one run.
+"""Speed of VQA answer ranking at base size, 480 px, compared with transformers' BLIP run the reference's way.
 
-One image with four questions, 3,000 answers, 128 candidates. The reference's way: the image encoded for every question,
-the question's states repeated for every candidate, candidates padded to the longest answer, float32.
+One image with four questions, 3,000 answers, 128 candidates. The reference encodes the image for every question,
+repeats the question's states for every candidate, and pads candidates to the longest answer, in float32.
 
-Both are taken at their best, the reference's way at its best of four questions: work on the machine's other threads
-slows the two by different factors, since only ours fills the vector units that a core's threads share.
+Both times are the best of several runs; the reference's is four times its fastest question. Other work on the machine
+slows the two by different factors, because only our code fills the vector units that the threads of a core share.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.benchmark_suite
 DEC, ENC, PAD = 30522, 30523, 0
 K_TEST, ANSWERS, WORDS, IMAGE_SIZE = 128, 3000, 2500, 480
 QUESTION_LENGTHS = (7, 8, 9, 11)  # tokens with [ENC] and [SEP]; VQAv2's mean is about 9
-ANSWER_LENGTHS = (0.65, 0.25, 0.07, 0.03)  # shares of answers of 1, 2, 3, 4 tokens, about those of the official list
+ANSWER_LENGTHS = (0.65, 0.25, 0.07, 0.03)  # shares of answers with 1, 2, 3, 4 tokens, about as in the official list
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def answers() -> list[list[int]]:
-    """Distinct random answers over a vocabulary of 2,500 words."""
+    """Distinct random answers from a vocabulary of 2,500 words."""
     rng = np.random.default_rng(0)
     found: set[tuple[int, ...]] = set()
     while len(found) < ANSWERS:
@@ -71,7 +71,7 @@ def pixels() -> Tensor:
 @dataclasses.dataclass(frozen=True)
 class Baseline:
     seconds: float
-    losses: list[dict[int, float]]  # of each question, by candidate
+    losses: list[dict[int, float]]  # for each question, by candidate
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def baseline(
     pixels: Tensor,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Baseline:
-    """One run of transformers' modules, after one question to warm up; four times the fastest question."""
+    """One run of transformers' modules after a warm-up question. The time is four times the fastest question."""
     model = transformers_vqa(checkpoint, tmp_path_factory.mktemp("transformers") / "vqa")
     ids, mask = pad([[DEC, *answer, SEP] for answer in answers], PAD)
     image = normalise(pixels)
@@ -100,7 +100,7 @@ def baseline(
 def plain_ranking(
     model: BlipForQuestionAnswering, image: Tensor, question: list[int], ids: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One question of one image: candidates [k] and their losses [k]."""
+    """Rank the answers to one question about one image: candidates [k] and their losses [k]."""
     image_states = model.vision_model(image)[0]
     states = model.text_encoder(torch.tensor([question]), encoder_hidden_states=image_states).last_hidden_state
     first = model.text_decoder(ids[:1, :1], encoder_hidden_states=states).logits[0, 0]
@@ -141,7 +141,7 @@ def test_answer_ranking(
         for ranking, plain in zip(rankings, baseline.losses, strict=True):
             ours_of = dict(zip(ranking.candidates.tolist(), ranking.losses.tolist(), strict=True))
             common = ours_of.keys() & plain.keys()
-            assert len(common) >= K_TEST - 4  # answers that begin alike tie, and topk breaks ties as it likes
+            assert len(common) >= K_TEST - 4  # answers with equal first tokens tie, and topk breaks ties arbitrarily
             assert max(abs(ours_of[answer] - plain[answer]) for answer in common) < 1e-5 * max(plain.values())
     lengths, nodes = np.array(QUESTION_LENGTHS), ranker.nodes_per_question(K_TEST)
     of_questions = runner.question_flops(lengths, 1) + answer_flops(checkpoint.config, lengths, nodes)
@@ -150,8 +150,8 @@ def test_answer_ranking(
     benchmark.extra_info |= {"ratio": ratio, "share_of_peak": share}
     print(
         f"\nVQA ranking, base, {IMAGE_SIZE} px, {precision}, k {K_TEST}, {ANSWERS} answers, {len(questions)} questions "
-        f"on one image, {torch.get_num_threads()} threads: {seconds:.2f} s an image, "
-        f"{needed / seconds / 1e9:.0f} GFLOP/s, {share:.2f} of peak; transformers the reference's way in fp32 "
-        f"{baseline.seconds:.1f} s: {ratio:.1f} times"
+        f"on one image, {torch.get_num_threads()} threads: {seconds:.2f} s per image, "
+        f"{needed / seconds / 1e9:.0f} GFLOP/s, {share:.2f} of peak; transformers, the reference's way in fp32: "
+        f"{baseline.seconds:.1f} s, {ratio:.1f} times as long"
     )
     assert ratio >= wanted_ratio

@@ -1,11 +1,12 @@
-"""Speed of captioning at base size, 384 px, 3 beams, 8 images at a time, beside two others in one run.
+"""Speed of captioning at base size, 384 px, 3 beams, 8 images at once, compared with two baselines in the same run.
 
-The reference's way, built from transformers' modules: image states repeated for every beam, self-attention cached, but
-keys and values of the cross-attention projected again at every step. It would take minutes, so it is timed over the
-prompt and two further steps, whose texts must be ours, and the later steps are taken to cost what those two did (their
-self-attention is longer by a few tokens). And today's `generate` of transformers, which caches them once for each beam.
+The first baseline is the reference's way, built from transformers' modules. It repeats image states for every beam and
+caches self-attention, but projects the keys and values of the cross-attention again at every step. A full run would
+take minutes. So it is timed over the prompt and two steps, whose texts must equal ours, and all later steps are assumed
+to take as long as these two (although their self-attention is a few tokens longer). The second baseline is the
+`generate` of the installed transformers, which caches these keys and values once per beam.
 
-Weights are random and no text may end early, so that every caption has all 20 tokens.
+Weights are random and no text may end early, so every caption has 20 tokens.
 """
 
 import time
@@ -35,7 +36,7 @@ SETTINGS = SearchSettings(num_beams=BEAMS, max_length=MAX_LENGTH, min_length=MAX
 
 
 class ReferenceDecoding:
-    """The reference's beams under way, with the seconds that each step took."""
+    """The state of the reference's beam search, with the seconds of each step."""
 
     def __init__(self, model: BlipForConditionalGeneration, states: Tensor) -> None:
         self.model = model.text_decoder
@@ -47,7 +48,7 @@ class ReferenceDecoding:
         return self._logits(torch.tensor(prompt_ids).expand(len(self.states), -1))[::BEAMS]
 
     def step(self, tokens: Sequence[int], parents: Sequence[int], contexts: Sequence[int]) -> Tensor:
-        # After the prompt, which all beams have read alike, a row's parent is its image.
+        # In the step after the prompt, which is the same for all beams, a row's parent is its image.
         rows = torch.tensor(parents) * (BEAMS if len(self.seconds) == 1 else 1)
         self.cache.self_attention_cache.reorder_cache(rows)
         self.cache = EncoderDecoderCache(self.cache.self_attention_cache, DynamicCache())
@@ -81,7 +82,7 @@ def seconds_of(work: Callable[[], Any]) -> float:
 
 
 def reference_seconds(runner: BlipCaptionRunner, theirs: BlipForConditionalGeneration, tokens: Tensor) -> float:
-    """Of captioning all images, without the image encoder."""
+    """The time to caption all images, without the image encoder."""
     prompt = runner.prompt_ids(PROMPT)
     few = SearchSettings(num_beams=BEAMS, max_length=len(prompt) + 3, min_length=len(prompt) + 3)
     decoding = ReferenceDecoding(theirs, tokens)
@@ -131,7 +132,7 @@ def test_captioning(benchmark: Any, models: tuple[BlipCaptionRunner, BlipForCond
     benchmark.extra_info |= {"ratio": ratio, "with_image_encoder": whole, "share_of_peak": share}
     print(
         f"\ncaptioning, base, 384 px, fp32, {BEAMS} beams, {IMAGES} images, {MAX_LENGTH} tokens, "
-        f"{torch.get_num_threads()} threads: {decoding * 1e3:.0f} ms an image, {needed / decoding / 1e9:.0f} GFLOP/s, "
+        f"{torch.get_num_threads()} threads: {decoding * 1e3:.0f} ms per image, {needed / decoding / 1e9:.0f} GFLOP/s, "
         f"{share:.2f} of peak; the reference's way {reference:.1f} s: {ratio:.1f} times; transformers' generate "
         f"{today * 1e3:.0f} ms: {today / decoding:.1f} times; with the image encoder ({encoding * 1e3:.0f} ms, the "
         f"reference's {reference_encoding * 1e3:.0f}) {whole:.1f} times the reference's way"

@@ -1,6 +1,6 @@
-"""Speed of ITM scoring at base size, 384 px, beside transformers' BLIP run the reference's way, in one run.
+"""Speed of ITM scoring at base size, 384 px, compared with transformers' BLIP run the reference's way.
 
-`make bench` runs these. Figures are medians; shapes, dtype and threads are printed with them.
+`make bench` runs these. All times are medians. Shapes, dtype and threads are printed with them.
 """
 
 import statistics
@@ -33,7 +33,7 @@ IMAGES, PROTOCOL_TEXTS, K_TEST = 24, 120, 32
 
 
 def coco_like_ids(count: int, seed: int) -> list[list[int]]:
-    """Random words in texts as long as COCO's captions: 12.5 tokens in the mean with [CLS] and [SEP], at most 35."""
+    """Random texts as long as COCO's captions: 12.5 tokens on average with [CLS] and [SEP], at most 35."""
     rng = np.random.default_rng(seed)
     lengths = np.clip(np.round(rng.gamma(9.0, 5.5 / 9.0, count) + 7.0), 8, 35).astype(int)
     return [[101, *rng.integers(1000, 30000, length - 2).tolist(), 102] for length in lengths]
@@ -104,10 +104,10 @@ def test_itm_scoring(
     ratio = baseline_seconds_per_pair / (seconds / TEXTS)
     benchmark.extra_info |= {"ratio": ratio, "share_of_peak": share}
     print(
-        f"\nITM scoring, base, 384 px, {precision}, {TEXTS} texts an image (mean {lengths.mean():.1f} tokens), "
-        f"{torch.get_num_threads()} threads: {seconds / TEXTS * 1e3:.2f} ms a pair, "
+        f"\nITM scoring, base, 384 px, {precision}, {TEXTS} texts per image (mean {lengths.mean():.1f} tokens), "
+        f"{torch.get_num_threads()} threads: {seconds / TEXTS * 1e3:.2f} ms per pair, "
         f"{needed / seconds / 1e9:.0f} GFLOP/s, {share:.2f} of peak; "
-        f"transformers in fp32 {baseline_seconds_per_pair * 1e3:.1f} ms a pair: {ratio:.1f} times"
+        f"transformers in fp32 {baseline_seconds_per_pair * 1e3:.1f} ms per pair: {ratio:.1f} times"
     )
     assert ratio >= wanted_ratio
     assert share >= wanted_share
@@ -116,8 +116,10 @@ def test_itm_scoring(
 def test_small_protocol(
     benchmark: Any, checkpoint: Checkpoint, reference: ReferenceWay, pictures: torch.Tensor
 ) -> None:
-    """24 images, 120 texts, k 32: embed everything, pick candidates, rerank both directions. Same scores. Ours is the
-    median of three; the baseline encodes everything and reranks every fourth query, whose time counts four times."""
+    """24 images, 120 texts, k 32: embed everything, select candidates, rerank both directions. Scores must be equal.
+
+    Our time is the median of three runs. The baseline reranks every fourth query, and this time counts four times.
+    """
     runner = make_runner(checkpoint, "fp32")
     input_ids = coco_like_ids(PROTOCOL_TEXTS, seed=3)
 
@@ -137,7 +139,7 @@ def test_small_protocol(
     print(
         f"\nsmall protocol, base, 384 px, fp32, {IMAGES} images, {PROTOCOL_TEXTS} texts, k {K_TEST}, "
         f"{torch.get_num_threads()} threads: {seconds:.1f} s; "
-        f"transformers the reference's way {baseline:.1f} s: {ratio:.1f} times"
+        f"transformers, the reference's way: {baseline:.1f} s, {ratio:.1f} times as long"
     )
     assert ratio >= 8
 
@@ -169,7 +171,7 @@ def test_image_encoding(
     share = runner.vision.flops / seconds / measure_peak(runner.runtime)
     benchmark.extra_info |= {"ratio": baseline / seconds, "share_of_peak": share}
     print(
-        f"\nimage encoding, base, 384 px, fp32, {torch.get_num_threads()} threads: {seconds * 1e3:.0f} ms an image, "
+        f"\nimage encoding, base, 384 px, fp32, {torch.get_num_threads()} threads: {seconds * 1e3:.0f} ms per image, "
         f"{share:.2f} of peak; transformers {baseline * 1e3:.0f} ms: {baseline / seconds:.1f} times"
     )
     assert baseline / seconds >= 1

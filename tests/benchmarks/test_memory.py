@@ -1,6 +1,6 @@
-"""Memory does not grow with the data: a retrieval run over 4,000 images peaks where one over 1,000 does.
+"""Memory does not grow with the data: retrieval runs with 1,000 and with 4,000 images have the same peak memory.
 
-`make bench` runs it: two real processes over generated images, tiny model, k_test 64.
+`make bench` runs this test: two real processes with generated images, a tiny model and k_test 64.
 """
 
 import os
@@ -22,7 +22,7 @@ ALLOWED_GROWTH = 1.15
 
 
 def run_over(images: int, checkpoint: Path, folder: Path) -> dict[str, Any]:
-    """The result of `blipbench run retrieval_shapes` over that many test images."""
+    """The result of `blipbench run retrieval_shapes` with `images` test images."""
     data, out = folder / f"shapes_{images}", folder / f"runs_{images}"
     make_shapes(data, images, seed=0, splits=("test",))
     flags = {"--ckpt": checkpoint, "--data": data, "--out": out, "--k-test": 64, "--device": "cpu"}

@@ -1,9 +1,9 @@
-"""Speed of NLVR2 at base size, 384 px, 4 pairs of images with a sentence each, beside the plain way in one run.
+"""Speed of NLVR2 at base size, 384 px, 4 pairs of images with one sentence each, compared with the plain way.
 
-The plain way is the reference's, by our own float32 model, since transformers has none of this kind: both images of
-every pair encoded, sentences padded to the longest of the batch and masked, all tokens through every layer. Nothing
-repeats where a pair has one sentence, so the gain is that of the kernels and of what padding costs. Each is taken at
-its best of several rounds, so that other work on the machine weighs less.
+The plain way is the reference's, computed by our float32 model, because transformers has no such model. It encodes both
+images of every pair, pads and masks sentences to the longest of the batch, and computes all tokens in every layer. With
+one sentence per pair nothing is repeated, so the gain comes from the kernels and from the missing padding. Each time is
+the best of several rounds, to reduce the effect of other work on the machine.
 """
 
 import time
@@ -28,7 +28,7 @@ from blipbench.models.tokenizer import load_tokenizer
 pytestmark = pytest.mark.benchmark_suite
 
 PAIRS, IMAGE_SIZE = 4, 384
-LENGTHS = (13, 17, 20, 28)  # tokens with [ENC] and [SEP]; NLVR2's sentences have 15 words in the mean
+LENGTHS = (13, 17, 20, 28)  # tokens with [ENC] and [SEP]; NLVR2's sentences have 15 words on average
 ENC, SEP, PAD = 30523, 102, 0
 
 
@@ -43,7 +43,7 @@ def runner() -> NlvrRunner:
 
 @pytest.fixture(scope="module")
 def pixels() -> Tensor:
-    """The left images, then the right ones."""
+    """The left images, then the right images."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (2 * PAIRS, 3, IMAGE_SIZE, IMAGE_SIZE), generator=generator).to(torch.uint8)
 
@@ -82,8 +82,8 @@ def test_reasoning(benchmark: Any, runner: NlvrRunner, pixels: Tensor, sentences
     share, ratio = needed / seconds / measure_peak(runner.runtime), plain_seconds / seconds
     benchmark.extra_info |= {"ratio": ratio, "share_of_peak": share}
     print(
-        f"\nNLVR2, base, {IMAGE_SIZE} px, fp32, {PAIRS} pairs with a sentence each, {torch.get_num_threads()} threads: "
-        f"{seconds * 1e3:.0f} ms a pair, {needed / seconds / 1e9:.0f} GFLOP/s, {share:.2f} of peak; the plain way "
+        f"\nNLVR2, base, {IMAGE_SIZE} px, fp32, {PAIRS} pairs with one sentence, {torch.get_num_threads()} threads: "
+        f"{seconds * 1e3:.0f} ms per pair, {needed / seconds / 1e9:.0f} GFLOP/s, {share:.2f} of peak; the plain way "
         f"{plain_seconds * 1e3:.0f} ms: {ratio:.1f} times"
     )
     assert ratio > 1

@@ -1,8 +1,9 @@
-"""Images/s of one training step at base size on the CPU, beside transformers' forward and backward of what it has.
+"""Images/s of one training step at base size on the CPU, compared with transformers' forward and backward pass.
 
-Pre-training at 224 px and retrieval finetuning at 384 px, 4 pairs a step, float32 and, where the processor has it, bf16
-autocast. Our step has what transformers' pass has not: momentum encoders, queues, drawn negatives, AdamW (see
-training_step.py). Beside it the same step without what it shares among ITM's pairs: the keys and values of an image.
+Pre-training at 224 px and retrieval finetuning at 384 px, 4 pairs per step, in float32 and, if the processor supports
+it, in bf16 autocast. Our step includes parts that transformers does not: momentum encoders, queues, sampled negatives
+and AdamW (see training_step.py). A second comparison is our step without sharing an image's keys and values between
+ITM's pairs.
 """
 
 import pytest
@@ -23,12 +24,12 @@ def test_training_step(kind: Kind) -> None:
     plain = PAIRS / seconds_of(transformers_pass(kind, batch, "fp32"), CPU, ROUNDS)
     ours = PAIRS / seconds_of(our_step(kind, batch, "fp32"), CPU, ROUNDS)
     copied = PAIRS / seconds_of(our_step(kind, batch, "fp32", shared_contexts=False), CPU, ROUNDS)
-    # Emulated where the processor has no such products: it did not end in 9 minutes, and says nothing of bf16.
+    # Without bf16 products in the processor they are emulated: a run did not finish in 9 minutes.
     bf16 = PAIRS / seconds_of(our_step(kind, batch, "bf16"), CPU, ROUNDS) if cpu_has_bf16() else None
     print(
         f"\n{kind} step, base, {IMAGE_SIZE[kind]} px, {PAIRS} pairs, {torch.get_num_threads()} threads, images/s: "
         f"fp32 {ours:.3f}, bf16 {f'{bf16:.3f}' if bf16 else 'not on this processor'}; without shared keys and values, "
         f"fp32 {copied:.3f}, ratio {ours / copied:.2f}; transformers' forward and backward alone, fp32 {plain:.3f}"
     )
-    assert ours > 0.5 * plain  # momentum encoders and AdamW are no more work than the rest
+    assert ours > 0.5 * plain  # momentum encoders and AdamW take no longer than the rest
     assert ours > copied

@@ -1,8 +1,8 @@
-"""One training step of BLIP at base size on random pictures and words, and transformers' forward and backward passes of
-the same parts: what test_training.py times on a CPU and gpu_training.py on a GPU.
+"""One BLIP training step at base size on random pictures and words, and transformers' forward and backward pass.
 
-transformers has both encoders, the ITM head and the captioner, but neither momentum encoders and queues nor hard
-negatives or an optimizer step; its pass gets its negatives given, and does without the rest.
+test_training.py measures them on a CPU, gpu_training.py on a GPU. transformers has both encoders, the ITM head and the
+captioner, but no momentum encoders, queues, hard negatives or optimizer step. Its pass uses given negatives and omits
+the rest.
 """
 
 import statistics
@@ -22,12 +22,12 @@ from blipbench.training.build import regularised
 from blipbench.training.objectives import PretrainObjective, RetrievalObjective
 
 Kind = Literal["pretrain", "retrieval"]
-IMAGE_SIZE: dict[Kind, int] = {"pretrain": 224, "retrieval": 384}  # pixels, the reference's
-LENGTHS = (9, 11, 12, 13, 13, 14, 12, 16)  # tokens of a caption, [CLS] and [SEP] counted: COCO's mean is 12.5
+IMAGE_SIZE: dict[Kind, int] = {"pretrain": 224, "retrieval": 384}  # in pixels, as in the reference
+LENGTHS = (9, 11, 12, 13, 13, 14, 12, 16)  # tokens of a caption with [CLS] and [SEP]; COCO's mean is 12.5
 DEC, ENC, PAD = 30522, 30523, 0
 ALPHA = 0.4
 
-Step = Callable[[], Tensor]  # its loss
+Step = Callable[[], Tensor]  # returns the loss
 
 
 def base_config(kind: Kind) -> ModelConfig:
@@ -55,9 +55,9 @@ def our_step(
     compiled: bool = False,
     shared_contexts: bool = True,
 ) -> Step:
-    """Forward, backward and AdamW, as the trainer takes them.
+    """Forward, backward and AdamW, as in the trainer.
 
-    Without `shared_contexts` each of ITM's pairs has a copy of its image, and keys and values of its own.
+    Without `shared_contexts`, each of ITM's pairs has a copy of its image, with separate keys and values.
     """
     device, n = batch.images.device, len(batch.images)
     torch.manual_seed(0)
@@ -94,7 +94,7 @@ def our_step(
 
 
 class _CopiedContexts(nn.Module):
-    """A text encoder that is given every text's image anew."""
+    """A text encoder that gets a separate copy of the image for every text."""
 
     def __init__(self, encoder: TextEncoder) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class _CopiedContexts(nn.Module):
 
 
 def transformers_pass(kind: Kind, batch: PairBatch, precision: Literal["fp32", "bf16"]) -> Step:
-    """Forward and backward of both encoders, of ITM over three times the pairs and, in pre-training, of LM."""
+    """Forward and backward pass of both encoders, of ITM with three times the pairs and, in pre-training, of LM."""
     device, n = batch.images.device, len(batch.images)
     config = BlipConfig()
     config.vision_config.image_size = IMAGE_SIZE[kind]
@@ -167,7 +167,7 @@ def transformers_pass(kind: Kind, batch: PairBatch, precision: Literal["fp32", "
 
 
 def seconds_of(step: Step, device: torch.device, rounds: int) -> float:
-    """The median of several, after one to warm up. Raises AssertionError for a loss that is not finite."""
+    """The median over `rounds`, after one warm-up. Raises AssertionError if a loss is not finite."""
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()

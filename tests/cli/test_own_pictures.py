@@ -51,7 +51,7 @@ def test_the_official_readers_use_them_as_stored_and_say_so(tmp_path: Path) -> N
     data = Path(shutil.copytree(GOLDEN / "data", tmp_path / "data"))
     lay_on_its_side(data / "images" / "ship_003.png")
     done = blipbench(*golden_arguments(tmp_path / "runs", data=data))
-    says(done, 0, "note: 1 images have an EXIF orientation; they are used as they are stored")
+    says(done, 0, "note: 1 images have an EXIF orientation, which is ignored")
     assert result_of(tmp_path / "runs")["data"]["turned_images"] == 1
 
 

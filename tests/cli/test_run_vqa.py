@@ -57,13 +57,13 @@ def add_people(records: list[dict[str, Any]], answers: list[str]) -> None:
 
 def test_the_golden_ranked_answers_come_out_of_the_command_line(golden: Golden, ranked: tuple[Path, Result]) -> None:
     place, done = ranked
-    says(done, 0, "10 images, 10 questions", "0 of 7 answers change")
+    says(done, 0, "10 images, 10 questions", "0 of 7 answers changed")
     assert server_file(place) == golden.json("protocols")["vqa_rank"]
     assert result(place)["self_check"]["deviation"] < 1e-5
 
 
 def test_the_golden_generated_answers_come_out_of_the_command_line(golden: Golden, run: Run, tmp_path: Path) -> None:
-    says(run(task="vqa_generate_golden"), 0, "attend_padding True", "0 of 10 answers change")
+    says(run(task="vqa_generate_golden"), 0, "attend_padding True", "0 of 10 answers changed")
     assert server_file(tmp_path, "vqa_generate_golden") == golden.json("protocols")["vqa_generate_batch_4"]
 
 

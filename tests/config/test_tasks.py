@@ -153,7 +153,7 @@ class TestBadFiles:
 
     def test_a_name_that_is_not_the_files_is_refused(self, write: Write) -> None:
         path = write("name: mine", "name: yours")
-        assert message_of(path) == f"{path}: name: 'yours' must be the file's own name, 'mine'"
+        assert message_of(path) == f"{path}: name: 'yours' must equal the file name, 'mine'"
 
     def test_malformed_yaml_is_placed_by_line(self, write: Write) -> None:
         path = write("settings: {k_test: 8}", "settings: {k_test: 8")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from blipbench.inference.answer_tree import NOWHERE, build_tree, grow
+from blipbench.inference.answer_tree import NOWHERE, build_tree, select_nodes
 
 DEC, SEP = 100, 101
 ANSWERS = [[1], [1, 2], [1, 2, 3], [4], [1, 5], [4]]
@@ -33,31 +33,31 @@ def test_a_path_spells_its_answer_and_predicts_its_end() -> None:
         assert targets[on_path].tolist() == [*answer, SEP]
 
 
-def test_growth_holds_what_the_candidates_need_and_no_more() -> None:
-    growth = grow(build_tree(ANSWERS, DEC, SEP), np.array([[0, 2], [3, 4]]))
-    assert np.bincount(growth.questions).tolist() == [4, 4]  # [DEC] 1 2 3 and [DEC] 4 1 5
+def test_rows_hold_what_the_candidates_need_and_no_more() -> None:
+    rows = select_nodes(build_tree(ANSWERS, DEC, SEP), np.array([[0, 2], [3, 4]]))
+    assert np.bincount(rows.questions).tolist() == [4, 4]  # [DEC] 1 2 3 and [DEC] 4 1 5
 
 
 def test_rows_begin_with_the_roots_in_the_order_of_the_questions() -> None:
-    growth = grow(build_tree(ANSWERS, DEC, SEP), np.array([[0], [3], [4]]))
-    assert growth.nodes[:3].tolist() == [0, 0, 0]
-    assert growth.questions[:3].tolist() == [0, 1, 2]
+    rows = select_nodes(build_tree(ANSWERS, DEC, SEP), np.array([[0], [3], [4]]))
+    assert rows.nodes[:3].tolist() == [0, 0, 0]
+    assert rows.questions[:3].tolist() == [0, 1, 2]
 
 
 def test_a_row_attends_to_its_own_question_from_the_root_to_itself() -> None:
     tree = build_tree(ANSWERS, DEC, SEP)
-    growth = grow(tree, np.array([[2, 4], [2, 3]]))
+    rows = select_nodes(tree, np.array([[2, 4], [2, 3]]))
     start = 2
-    for depth, ancestors in enumerate(growth.levels, start=1):
+    for depth, ancestors in enumerate(rows.levels, start=1):
         for row, above in enumerate(ancestors, start=start):
             assert above[-1] == row
-            assert tree.depths[growth.nodes[above]].tolist() == list(range(depth + 1))
-            assert set(growth.questions[above].tolist()) == {growth.questions[row]}
+            assert tree.depths[rows.nodes[above]].tolist() == list(range(depth + 1))
+            assert set(rows.questions[above].tolist()) == {rows.questions[row]}
         start += len(ancestors)
-    assert start == len(growth.nodes)
+    assert start == len(rows.nodes)
 
 
 def test_an_answer_without_tokens_is_the_root_alone() -> None:
     tree = build_tree([[], [7]], DEC, SEP)
     assert tree.paths.tolist() == [[0, NOWHERE], [0, 1]]
-    assert grow(tree, np.array([[0]])).levels == []
+    assert select_nodes(tree, np.array([[0]])).levels == []

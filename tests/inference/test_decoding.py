@@ -119,12 +119,12 @@ def test_what_is_sampled_hangs_on_the_images_seed_alone(case: CaptionCase) -> No
 
 
 def test_a_prompt_that_leaves_no_room_is_refused(case: CaptionCase) -> None:
-    with pytest.raises(UsageError, match="max_length: 4 tokens leave no room after the prompt, which has 4"):
+    with pytest.raises(UsageError, match="max_length: 4 tokens leave no room after the prompt of 4 tokens"):
         generate(case.runner.decoder, case.context, None, case.prompt_ids, SearchSettings(max_length=4))
 
 
 def test_more_tokens_than_positions_are_refused(case: CaptionCase) -> None:
-    with pytest.raises(UsageError, match="max_length: 65 is more than the model's 64 positions"):
+    with pytest.raises(UsageError, match="max_length: 65 exceeds the model's 64 positions"):
         generate(case.runner.decoder, case.context, None, case.prompt_ids, SearchSettings(max_length=65))
 
 

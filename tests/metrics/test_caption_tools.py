@@ -43,7 +43,7 @@ def test_no_captions_are_no_tokens(java_is: Install) -> None:
 
 def test_a_tokenizer_that_loses_a_line_is_an_error(java_is: Install) -> None:
     java_is("echo one")
-    with pytest.raises(JavaError, match="made 1 lines of 2 captions"):
+    with pytest.raises(JavaError, match="returned 1 lines for 2 captions"):
         tokenize(["one", "two"])
 
 
@@ -61,12 +61,12 @@ def test_meteor_takes_captions_that_look_like_its_own_separators() -> None:
 @pytest.mark.parametrize(
     "body, message",
     [
-        ("read line; exit 1", "METEOR ended before it was through"),
+        ("read line; exit 1", "METEOR stopped before it was finished"),
         (
             "while read line; do echo 'Error: no paraphrases'; echo more; done",
-            "METEOR answered with something other than a score",
+            "METEOR returned something other than a score",
         ),
-        ("read line; echo 1 2; read line; echo 0.5; echo NaN", "METEOR answered nan"),
+        ("read line; echo 1 2; read line; echo 0.5; echo NaN", "METEOR returned nan instead of a number"),
     ],
 )
 def test_a_meteor_that_misbehaves_is_an_error(java_is: Install, body: str, message: str) -> None:

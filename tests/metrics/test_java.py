@@ -31,7 +31,7 @@ def test_without_java_the_way_out_is_named(java_is: Install) -> None:
 def test_a_program_that_hangs_is_ended(java_is: Install) -> None:
     sleep = shutil.which("sleep")
     java_is(f"exec {sleep} 60")
-    with pytest.raises(JavaError, match="It was ended after 0 s"):
+    with pytest.raises(JavaError, match="It was stopped after 0 s"):
         run_java([], name="It", timeout=0.2)
     with ask_java([], name="It", timeout=0.2) as ask, pytest.raises(JavaError, match="no answer for 0 s"):
         ask("a question")

@@ -65,7 +65,7 @@ def test_runs_are_found_below_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is no result\.json in it or below"):
+    with pytest.raises(UsageError, match=r"found no result\.json in this folder or below"):
         find_results([tmp_path])
 
 

@@ -110,7 +110,7 @@ def test_a_stage_that_was_all_resumed_has_no_rate() -> None:
 
 def test_the_self_check_is_one_sentence() -> None:
     assert (
-        "self-check: 32 pairs re-scored plainly in fp32: largest deviation 3.1e-07 (bound 1e-04), 0 of 8 ranks change"
+        "self-check: 32 pairs recomputed in plain fp32: largest deviation 3.1e-07 (bound 1e-04), 0 of 8 ranks changed"
         in unfolded(rendered(result_with()))
     )
 

@@ -123,14 +123,14 @@ def test_an_interrupted_run_leaves_no_annotations_and_can_be_completed(made: Pat
 
 def test_a_folder_of_another_making_is_refused_untouched(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"photo")
-    with pytest.raises(UsageError, match="is not empty and holds no shapes data set"):
+    with pytest.raises(UsageError, match="is not empty and contains no shapes data set"):
         make_shapes(tmp_path, images=1, seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
 def test_a_file_as_out_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(UsageError, match="is a file; choose a folder"):
+    with pytest.raises(UsageError, match="is a file; use a folder"):
         make_shapes(tmp_path / "out", images=1, seed=0)
 
 
@@ -141,17 +141,17 @@ def test_a_folder_that_cannot_be_made_is_a_data_error(tmp_path: Path) -> None:
 
 
 def test_a_training_set_of_no_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--train-images 0: the train split needs at least 1 image"):
+    with pytest.raises(UsageError, match="--train-images 0: must be at least 1"):
         make_shapes(tmp_path, images=1, seed=0, train_images=0)
 
 
 @pytest.mark.parametrize(
     ("images", "seed", "splits", "message"),
     [
-        (0, 0, ("test",), "--images 0: the test split needs at least 1 image"),
-        (1, -1, ("test",), "--seed -1: choose 0 or a positive number"),
-        (1, 0, ("dev",), "found dev; choose among train, val, test, web, nocaps, video, motion, cards"),
-        (1, 0, (), "found no split; choose among train, val, test, web, nocaps, video, motion, cards"),
+        (0, 0, ("test",), "--images 0: must be at least 1"),
+        (1, -1, ("test",), "--seed -1: must be 0 or greater"),
+        (1, 0, ("dev",), "found dev; use one or more of train, val, test, web, nocaps, video, motion, cards"),
+        (1, 0, (), "found no split; use one or more of train, val, test, web, nocaps, video, motion, cards"),
     ],
 )
 def test_a_bad_argument_is_named(tmp_path: Path, images: int, seed: int, splits: tuple[str, ...], message: str) -> None:

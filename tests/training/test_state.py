@@ -53,7 +53,7 @@ except BlipbenchError as error:
         preexec_fn=limit_file_size,
     )
     assert done.returncode == 1, done.stderr
-    assert f"{file} could not be written: no space is left for it; the earlier one is kept" in done.stdout
+    assert f"{file} could not be written: no space is left; the earlier file is kept" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == [file]
     if file == "state.pt":
         read = TrainFolder(tmp_path).load_state()
@@ -78,7 +78,7 @@ def test_a_writer_that_fails_leaves_what_was(tmp_path: Path) -> None:
         temporary.write_text("half")
         raise OSError("the cable was pulled")
 
-    with pytest.raises(BlipbenchError, match=r"the cable was pulled; the earlier one is kept\. Make room"):
+    with pytest.raises(BlipbenchError, match=r"the cable was pulled; the earlier file is kept\. Free some space"):
         write_whole(file, fail)
     assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]
 
