@@ -23,34 +23,69 @@ class JavaError(BlipbenchError):
     """Java is missing, or one of its programs failed."""
 
 
-def run_java(arguments: Sequence[str], *, name: str, stdin: bytes = b"", timeout: float) -> tuple[str, str | None]:
+class Programs:
+    """Java programs that other threads run while the block lasts: its end kills those that are still running.
+
+    So an interrupt in the main thread does not wait hours for SPICE, nor leave it behind.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._over = False
+
+    def __enter__(self) -> "Programs":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._over = True
+            for process in self._started:
+                process.kill()
+
+    def start(self, arguments: Sequence[str], name: str, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
+        """Raises JavaError where Java is missing, or the block is over."""
+        with self._lock:
+            if self._over:
+                raise JavaError(f"{name} was not started: the run was stopped")
+            try:
+                process = subprocess.Popen(
+                    [_java(), *_OPTIONS, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+                )
+            except OSError as error:
+                raise JavaError(f"{name} could not be started: {error}; reinstall the Java runtime") from error
+            self._started.append(process)
+            return process
+
+
+def run_java(
+    arguments: Sequence[str], *, name: str, stdin: bytes = b"", timeout: float, programs: Programs | None = None
+) -> tuple[str, str | None]:
     """What the program printed, and why it failed (None if it ended well). `name` is for messages, `timeout` seconds.
 
     Raises JavaError where Java is missing or the program had to be ended.
     """
-    try:
-        done = subprocess.run([_java(), *_OPTIONS, *arguments], input=stdin, capture_output=True, timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        raise JavaError(f"{name} was ended after {timeout:.0f} s without a result") from error
-    except OSError as error:
-        raise JavaError(f"{name} could not be started: {error}; reinstall the Java runtime") from error
-    failure = f"{name} failed ({_last_words(done.stderr)})" if done.returncode else None
-    return done.stdout.decode("utf-8", errors="replace"), failure
+    with (programs or Programs()).start(arguments, name, subprocess.PIPE) as process:
+        try:
+            stdout, stderr = process.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired as error:
+            raise JavaError(f"{name} was ended after {timeout:.0f} s without a result") from error
+        finally:
+            process.kill()  # does nothing to a program that has ended
+    failure = f"{name} failed ({_last_words(stderr)})" if process.returncode else None
+    return stdout.decode("utf-8", errors="replace"), failure
 
 
 @contextmanager
-def ask_java(arguments: Sequence[str], *, name: str, timeout: float) -> Iterator[Callable[[str], str]]:
+def ask_java(
+    arguments: Sequence[str], *, name: str, timeout: float, programs: Programs | None = None
+) -> Iterator[Callable[[str], str]]:
     """A program that answers a line with a line: the function sends one, and "" only reads one more.
 
     Raises JavaError where Java is missing, or the program dies or takes more than `timeout` seconds for an answer.
     """
     with tempfile.TemporaryFile() as complaints:
-        try:
-            process = subprocess.Popen(
-                [_java(), *_OPTIONS, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints
-            )
-        except OSError as error:
-            raise JavaError(f"{name} could not be started: {error}; reinstall the Java runtime") from error
+        process = (programs or Programs()).start(arguments, name, complaints)
         assert process.stdin is not None and process.stdout is not None  # pipes were asked for
         try:
             yield _Conversation(process, process.stdin, process.stdout, complaints, name, timeout)
