@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from blipbench.data.dataset import Clip, Source, num_frames
 from blipbench.data.images import Fit, decode_image
 from blipbench.data.video import decode_clip
+from blipbench.data.workers import heed_parent, signals_for_parent
 from blipbench.errors import BlipbenchError, DataError
 
 
@@ -44,11 +45,6 @@ class Squares:
     image_size: int
     batch: int
     fit: Fit | None = None
-
-
-# A terminal sends Ctrl-C to the whole process group, and Slurm sends SIGTERM to every process of a job. Both are meant
-# for the parent, which may still need the workers' batches. To hear only the parent needs sigwaitinfo (not on macOS).
-_NOT_FOR_WORKERS = {signal.SIGINT, signal.SIGTERM} if hasattr(signal, "sigwaitinfo") else {signal.SIGINT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,14 +153,7 @@ def set_up_worker(worker: int) -> None:
     """
     # The standard library has this hook for its own process pools; there is no public one.
     Queue._on_queue_feeder_error = staticmethod(lambda error, batch: os._exit(1))  # type: ignore[attr-defined]
-    if signal.SIGTERM in _NOT_FOR_WORKERS:
-        threading.Thread(target=_end_when_the_parent_says_so, daemon=True).start()
-
-
-def _end_when_the_parent_says_so() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
+    heed_parent()
 
 
 def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
@@ -182,12 +171,8 @@ def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
 def _start(loader: DataLoader[Any]) -> Iterator[Any]:
     """Start the worker processes (torch itself sets them to one thread each) and settle who hears which signal."""
     on_child_death = signal.getsignal(signal.SIGCHLD)
-    # The workers inherit this mask. A signal that comes meanwhile reaches the parent when the mask is lifted.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_WORKERS)
-    try:
+    with signals_for_parent():
         batches = iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if on_child_death is not None and threading.current_thread() is threading.main_thread():
         # Torch's handler would raise in the middle of whatever the consumer computes when a worker dies. Without it
         # the loader's own poll (every 5 s) finds the death, and raises where it can be explained.
@@ -205,8 +190,8 @@ def _worker_failed(error: Exception) -> BlipbenchError:
         )
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return BlipbenchError(
-        f"a process that decodes images died ({reason}): it was killed, or it ran out of memory, of {shared} or of open "
-        f"files (ulimit -n); {fewer}"
+        f"a process that decodes images died ({reason}): it was killed, or it ran out of memory, of {shared} or "
+        f"of open files (ulimit -n); {fewer}"
     )
 
 
