@@ -74,5 +74,3 @@ def wait_for_children(process: subprocess.Popen[str], count: int) -> list[int]:
 def children_of(pid: int) -> list[int]:
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
     return [int(child) for child in found.stdout.split()]
-
-
