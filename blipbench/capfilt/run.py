@@ -17,6 +17,7 @@ from blipbench.data.captions import CaptionDataset
 from blipbench.data.web import WEB_WORDS, read_web
 from blipbench.device import Runtime, make_runtime
 from blipbench.errors import UsageError
+from blipbench.evaluation.fingerprint import with_version
 from blipbench.evaluation.journal import RunFolder
 from blipbench.evaluation.loop import Progress, StagesDone, run_stages
 from blipbench.evaluation.ranks import Ranks
@@ -165,7 +166,7 @@ def _settings(options: CapfiltOptions) -> dict[str, Any]:
 
 def _fingerprint(options: CapfiltOptions, dataset: CaptionDataset, models: _Models) -> dict[str, Any]:
     """What must be equal so that the samples of two runs may be combined."""
-    return {
+    settings = {
         "captioner_sha256": models.captioner_file and models.captioner_file.sha256,
         "filter_sha256": models.filter_file and models.filter_file.sha256,
         "settings": _settings(options),
@@ -174,6 +175,7 @@ def _fingerprint(options: CapfiltOptions, dataset: CaptionDataset, models: _Mode
         "precision": options.precision,
         "seed": options.seed,
     }
+    return with_version(settings)
 
 
 def _write(

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from blipbench.cli.help import Command, examples
-from blipbench.cli.interrupt import resumable
+from blipbench.cli.interrupt import joined
 from blipbench.cli.options import (
     COMPUTING,
     NAME,
@@ -180,7 +180,7 @@ def capfilt(
         fresh=fresh,
         stop_on_error=stops_on_error(on_error),
     )
-    with resumable() as ranks:
+    with joined() as ranks:
         result = run_capfilt(capfilt_options, ranks, progress_of(ranks))
     if result is not None:
         if as_json:

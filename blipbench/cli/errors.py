@@ -41,9 +41,6 @@ def explained(debug: bool) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         raise SystemExit(error.exit_code) from error
-    except KeyboardInterrupt as error:
-        _say("interrupted")
-        raise SystemExit(1) from error
     except BrokenPipeError as error:  # the reader of stdout has gone, as `head` does
         drop_stdout()
         raise SystemExit(1) from error

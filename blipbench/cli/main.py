@@ -17,6 +17,7 @@ from blipbench.cli.data import data
 from blipbench.cli.doctor import doctor
 from blipbench.cli.errors import explained
 from blipbench.cli.help import Group, examples
+from blipbench.cli.interrupt import stoppable
 from blipbench.cli.list import list_command
 from blipbench.cli.match import match
 from blipbench.cli.run import run
@@ -34,7 +35,7 @@ class Program(Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with explained(debug=ctx.params["debug"]):
+        with stoppable(self, ctx), explained(debug=ctx.params["debug"]):
             return super().invoke(ctx)
 
 

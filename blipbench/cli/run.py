@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from blipbench.cli.help import Command, examples
-from blipbench.cli.interrupt import resumable
+from blipbench.cli.interrupt import joined
 from blipbench.cli.options import (
     COMPUTING,
     NAME,
@@ -116,7 +116,7 @@ def run(
         family=family,
     )
     failed: dict[str, BlipbenchError | None] = {}
-    with resumable() as ranks:
+    with joined() as ranks:
         for spec in specs:
             try:
                 result = run_task(spec, run_options, ranks, progress_of(ranks))

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from blipbench.cli.help import Command, examples
-from blipbench.cli.interrupt import resumable
+from blipbench.cli.interrupt import joined
 from blipbench.cli.options import (
     NAME,
     PATH,
@@ -69,7 +69,7 @@ def train(
     spec = load_train_spec(config, [*changes, *([f"seed={seed}"] if seed is not None else [])])
     train_options = TrainOptions(data_dir, out, Start(init, bert, vit), device, resume, fresh)
     on_gpus = torch.cuda.is_available() and not str(device).startswith("cpu")
-    with resumable(on_gpus) as ranks, Interruption() as interruption:
+    with joined(on_gpus) as ranks, Interruption() as interruption:
         summary = train_model(spec, train_options, ranks, interruption)
     if summary is not None:
         best = "" if summary.value is None else f"; best {summary.metric} {summary.value:.2f}"

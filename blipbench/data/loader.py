@@ -5,9 +5,11 @@ prefetched. A file that cannot be decoded is an entry in its batch's `failures`;
 """
 
 import dataclasses
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from multiprocessing.queues import Queue
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from blipbench.data.dataset import Clip, Source, num_frames
 from blipbench.data.images import Fit, decode_image
 from blipbench.data.video import decode_clip
+from blipbench.data.workers import heed_parent, signals_for_parent
 from blipbench.errors import BlipbenchError, DataError
 
 
@@ -72,7 +75,7 @@ def load_pixels(sources: Sequence[Source], vision: Vision, workers: int, upright
 
     Raises:
         DataError: the sources differ in their number of frames (at once, before any decoding).
-        BlipbenchError: a worker process was killed or ran out of memory (while iterating).
+        BlipbenchError: a worker process was killed, or ran out of memory or of shared memory (while iterating).
     """
     frames = num_frames(sources[0]) if sources else 1
     for position, source in enumerate(sources):
@@ -89,6 +92,7 @@ def load_pixels(sources: Sequence[Source], vision: Vision, workers: int, upright
         num_workers=min(workers, -(-len(sources) // items)),
         collate_fn=_Collate((3, image_size, image_size) if frames == 1 else (frames, 3, image_size, image_size)),
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=set_up_worker,
     )
     return batches_of(loader)
 
@@ -137,32 +141,38 @@ class _Collate:
         failures = [(position, reason) for position, reason in items if isinstance(reason, str)]
         if not decoded:
             return PixelBatch([], torch.empty((0, *self.shape), dtype=torch.uint8), failures)
-        # default_collate stacks into shared memory here; left to the queue's thread, a full /dev/shm would be a hang.
+        # In a worker default_collate stacks into shared memory, so that too little of it is an error here.
         return PixelBatch([position for position, _ in decoded], default_collate([p for _, p in decoded]), failures)
 
 
+def set_up_worker(worker: int) -> None:
+    """The `worker_init_fn` of every loader: a worker ends when its parent says so, or when it cannot send a batch.
+
+    A thread of the worker sends the batches. By default its error is printed and the batch is lost, and the loader
+    waits for it without end. A worker that ended is found by the loader.
+    """
+    # The standard library has this hook for its own process pools; there is no public one.
+    Queue._on_queue_feeder_error = staticmethod(lambda error, batch: os._exit(1))  # type: ignore[attr-defined]
+    heed_parent()
+
+
 def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
-    """What the loader makes. Raises BlipbenchError where one of its processes is gone, saying why and the way out."""
+    """The loader's batches. Raises BlipbenchError where one of its processes ended, with the reason and the way out."""
     try:
         yield from _start(loader)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise _worker_died(error) from error
+        raise _worker_failed(error) from error
     except (ConnectionError, EOFError, FileNotFoundError) as error:  # a batch was ready, but its owner is gone
-        raise _worker_died(error) from error
+        raise _worker_failed(error) from error
 
 
 def _start(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Start the worker processes (to one thread each torch sets them itself) and settle who hears which signal."""
+    """Start the worker processes (torch itself sets them to one thread each) and settle who hears which signal."""
     on_child_death = signal.getsignal(signal.SIGCHLD)
-    # The terminal sends Ctrl-C to the whole process group. The workers inherit this mask and never hear it: the parent
-    # ends them, without their tracebacks. One pressed meanwhile reaches the parent when the mask is lifted.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with signals_for_parent():
         batches = iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if on_child_death is not None and threading.current_thread() is threading.main_thread():
         # Torch's handler would raise in the middle of whatever the consumer computes when a worker dies. Without it
         # the loader's own poll (every 5 s) finds the death, and raises where it can be explained.
@@ -170,9 +180,24 @@ def _start(loader: DataLoader[Any]) -> Iterator[Any]:
     return batches
 
 
-def _worker_died(error: Exception) -> BlipbenchError:
+def _worker_failed(error: Exception) -> BlipbenchError:
+    fewer = "use fewer worker processes, or none: --workers 0 (for train: --set workers=0)"
+    shared = "shared memory" if (size := _size_of_shared_memory()) is None else f"shared memory (/dev/shm: {size})"
+    if "shared memory" in str(error):
+        return BlipbenchError(
+            f"a process that decodes images found too little {shared} for a batch. Make it larger (for example "
+            f"`docker run --shm-size 8g`), or {fewer}"
+        )
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return BlipbenchError(
-        f"a process that decodes images died ({reason}): it was killed or ran out of memory (in a container, perhaps "
-        "out of /dev/shm); use fewer processes, or none with --workers 0"
+        f"a process that decodes images died ({reason}): it was killed, or it ran out of memory, of {shared} or "
+        f"of open files (ulimit -n); {fewer}"
     )
+
+
+def _size_of_shared_memory() -> str | None:
+    try:
+        found = os.statvfs("/dev/shm")
+    except OSError:  # not on this system
+        return None
+    return f"{found.f_blocks * found.f_frsize / 2**20:,.1f} MiB"

@@ -9,7 +9,6 @@
 A part is whole or absent (files.py). Every row names its unit.
 """
 
-import json
 import os
 import shutil
 import time
@@ -22,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from blipbench.errors import BlipbenchError, UsageError
+from blipbench.evaluation.fingerprint import read_fingerprint, refuse_other
 from blipbench.files import write_json, write_whole
 from blipbench.protocols.base import Sample
 
@@ -38,41 +38,20 @@ class RunFolder:
 
     def begin(self, fingerprint: dict[str, Any], *, resume: bool, fresh: bool) -> None:
         """Claim the folder for this run, or check that it holds the same one. Only rank 0 calls this."""
-        recorded = self._recorded()
-        if fresh and recorded is not None:
+        file = self.path / "run.json"
+        if file.exists() and fresh:
             self._clear()
-        elif recorded is not None and not resume:
+        elif file.exists() and not resume:
             state = "a finished run" if self.result_file.exists() else "an unfinished run"
             raise UsageError(
-                f"{self.path} already holds {state}: add --resume to go on with what is there, --fresh to start over, "
-                "or --out for another folder"
+                f"{self.path} already holds {state}: add --resume to continue it, --fresh to start over, or --out for "
+                "another folder"
             )
-        elif recorded is not None:
-            self._refuse_other(recorded, fingerprint)
+        elif file.exists():
+            refuse_other(self.path, read_fingerprint(file), fingerprint)
         elif self.path.exists() and any(self.path.iterdir()):
             raise UsageError(f"{self.path} is not empty and was not made by blipbench; choose another --out")
-        write_json(self.path / "run.json", fingerprint)
-
-    def _recorded(self) -> dict[str, Any] | None:
-        file = self.path / "run.json"
-        if not file.exists():
-            return None
-        try:
-            recorded = json.loads(file.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise BlipbenchError(f"{file} is damaged ({error}); start over with --fresh") from error
-        if not isinstance(recorded, dict):
-            raise BlipbenchError(f"{file} is damaged (it is not a JSON object); start over with --fresh")
-        return recorded
-
-    def _refuse_other(self, recorded: dict[str, Any], fingerprint: dict[str, Any]) -> None:
-        differing = [key for key in fingerprint if recorded.get(key) != fingerprint[key]]
-        if differing:
-            details = "; ".join(f"{key} was {recorded.get(key)!r}, is {fingerprint[key]!r}" for key in differing)
-            raise UsageError(
-                f"{self.path} holds another run ({details}): the two cannot be mixed; use --out for another folder, "
-                "or --fresh to start over"
-            )
+        write_json(file, fingerprint)
 
     def _clear(self) -> None:
         for file in [*self.path.glob("samples/**/*.parquet*"), self.result_file, self.path / "run.json"]:

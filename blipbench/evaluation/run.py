@@ -20,6 +20,7 @@ from blipbench.config.task import Task
 from blipbench.data.dataset import Dataset, count_turned
 from blipbench.device import DEVIATION_BOUNDS, Runtime, make_runtime
 from blipbench.errors import BlipbenchError, DataError, UsageError
+from blipbench.evaluation.fingerprint import with_version
 from blipbench.evaluation.journal import RunFolder, read_part
 from blipbench.evaluation.loop import Evaluation, Progress, evaluate
 from blipbench.evaluation.ranks import Ranks
@@ -52,6 +53,8 @@ from blipbench.protocols.dual_encoders import adapt_task, refuse_lacking
 from blipbench.protocols.registry import PROTOCOLS
 
 AnyCheckpoint: TypeAlias = Checkpoint | ClipCheckpoint
+
+_OF_TRAININGS = {"last": "", "best": "_best"}  # what `blipbench train` writes, and what its name adds to the folder's
 
 peak_of = functools.cache(measure_peak)  # one measurement a process, however many tasks it runs
 
@@ -149,7 +152,10 @@ def _fetch_checkpoint(source: str, options: RunOptions, ranks: Ranks) -> AnyChec
 
 
 def model_name(checkpoint: AnyCheckpoint) -> str:
+    """The file's name; the files of all trainings are called alike, so these are named after the training's folder."""
     path = checkpoint.path
+    if path.stem in _OF_TRAININGS and (path.parent / "train.json").exists():
+        return path.parent.resolve().name + _OF_TRAININGS[path.stem]
     if path.parent.name == "snapshots":  # the hub's cache: models--OWNER--NAME/snapshots/COMMIT
         return path.parent.parent.name.removeprefix("models--").replace("--", "_")
     return path.stem if path.is_file() else path.name
@@ -167,7 +173,7 @@ def _fingerprint(
     task: Task, split: str, options: RunOptions, checkpoint: AnyCheckpoint, dataset: Dataset
 ) -> dict[str, Any]:
     """What must be equal for two runs' samples to be mixed."""
-    return {
+    settings = {
         "task": task.name,
         "protocol": task.protocol,
         "split": split,
@@ -180,6 +186,7 @@ def _fingerprint(
         "precision": options.precision,
         "seed": options.seed,
     }
+    return with_version(settings)
 
 
 def _result(

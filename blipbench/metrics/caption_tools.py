@@ -20,7 +20,7 @@ from pycocoevalcap.meteor import meteor as meteor_package
 from pycocoevalcap.spice import get_stanford_models as spice_package
 from pycocoevalcap.tokenizer import ptbtokenizer as tokenizer_package
 
-from blipbench.metrics.java import JavaError, ask_java, run_java
+from blipbench.metrics.java import JavaError, Programs, ask_java, run_java
 
 # Time limits, far above what the largest benchmark needs. METEOR's limit is for one answer.
 TOKENIZER_SECONDS, METEOR_SECONDS, SPICE_SECONDS = 1800, 600, 4 * 3600
@@ -62,14 +62,16 @@ def tokenize(captions: Sequence[str]) -> list[str]:
     return [" ".join(token for token in line.split(" ") if token and token not in dropped) for line in tokenized]
 
 
-def meteor(captions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, Floats]:
+def meteor(
+    captions: Sequence[str], references: Sequence[Sequence[str]], programs: Programs | None = None
+) -> tuple[float, Floats]:
     """METEOR of all images together, and of each image [images]. The first is not the mean of the second.
 
     `captions` and `references` must be tokenized.
     """
     jar = _beside(meteor_package) / meteor_package.METEOR_JAR
     arguments = ["-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
-    with ask_java(arguments, name="METEOR", timeout=METEOR_SECONDS) as ask:
+    with ask_java(arguments, name="METEOR", timeout=METEOR_SECONDS, programs=programs) as ask:
         counts = [
             ask(" ||| ".join(["SCORE", *map(_without_bars, of_image), _without_bars(caption)]))
             for caption, of_image in zip(captions, references, strict=True)
@@ -89,7 +91,9 @@ def missing_spice_models() -> list[Path]:
     return [path for name in SPICE_MODELS if not (path := _beside(spice_package) / "lib" / name).is_file()]
 
 
-def spice(captions: Sequence[str], references: Sequence[Sequence[str]]) -> SpiceScores:
+def spice(
+    captions: Sequence[str], references: Sequence[Sequence[str]], programs: Programs | None = None
+) -> SpiceScores:
     """SPICE of tokenized captions, between 0 and 1. Raises JavaError, for example if its models are missing."""
     if missing := missing_spice_models():
         raise JavaError(f"its models are missing ({missing[0].name}); `{GET_SPICE_MODELS}` downloads them (400 MB)")
@@ -100,7 +104,7 @@ def spice(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Spice
         input_file.write_text(json.dumps(images), encoding="utf-8")
         jar = _beside(spice_package) / "spice-1.0.jar"
         arguments = [*_SPICE_OPTIONS, "-Xmx8G", "-jar", str(jar), str(input_file), "-out", str(output_file)]
-        printed, failure = run_java(arguments, name="SPICE", timeout=SPICE_SECONDS)
+        printed, failure = run_java(arguments, name="SPICE", timeout=SPICE_SECONDS, programs=programs)
         written = output_file.read_text(encoding="utf-8") if output_file.is_file() else ""
     return read_spice(written, printed, failure, len(images))
 

@@ -21,7 +21,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from blipbench.metrics import bootstrap
 from blipbench.metrics.caption_tools import SpiceScores, meteor, spice, tokenize
-from blipbench.metrics.java import JavaError
+from blipbench.metrics.java import JavaError, Programs
 from blipbench.metrics.metric import Metric, Metrics
 
 MAX_N = 4
@@ -68,8 +68,9 @@ def score_tokenized(
         return Metrics({}, {}, ("nothing is scored: no reference contains a word",))
     weights = bootstrap.draw_weights(len(images), seed)
     notes: list[str] = []
-    with ThreadPoolExecutor(2) as pool:
-        meteor_job, spice_job = pool.submit(meteor, tests, truths), pool.submit(spice, tests, truths)
+    with ThreadPoolExecutor(2) as pool, Programs() as programs:
+        meteor_job = pool.submit(meteor, tests, truths, programs)
+        spice_job = pool.submit(spice, tests, truths, programs)
         values = _bleu(tests, truths, weights)
         rouge, cider = _per_image(Rouge(), tests, truths), _per_image(Cider(), tests, truths)
         try:

@@ -23,35 +23,70 @@ class JavaError(BlipbenchError):
     """Java is missing, or one of its programs failed."""
 
 
-def run_java(arguments: Sequence[str], *, name: str, stdin: bytes = b"", timeout: float) -> tuple[str, str | None]:
+class Programs:
+    """Java programs that other threads run. When the block ends, those that still run are killed.
+
+    An interrupt in the main thread then neither waits hours for SPICE nor leaves it behind.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._over = False
+
+    def __enter__(self) -> "Programs":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._over = True
+            for process in self._started:
+                process.kill()
+
+    def start(self, arguments: Sequence[str], name: str, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
+        """Raises JavaError if Java is missing, or if the block has ended."""
+        with self._lock:
+            if self._over:
+                raise JavaError(f"{name} was not started: the run was stopped")
+            try:
+                process = subprocess.Popen(
+                    [_java(), *_OPTIONS, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+                )
+            except OSError as error:
+                raise JavaError(f"{name} could not be started: {error}; reinstall the Java runtime") from error
+            self._started.append(process)
+            return process
+
+
+def run_java(
+    arguments: Sequence[str], *, name: str, stdin: bytes = b"", timeout: float, programs: Programs | None = None
+) -> tuple[str, str | None]:
     """Run a program. Returns its output, and why it failed (None if it succeeded).
 
     `name` is used in messages; `timeout` is in seconds. Raises JavaError if Java is missing or the program timed out.
     """
-    try:
-        done = subprocess.run([_java(), *_OPTIONS, *arguments], input=stdin, capture_output=True, timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        raise JavaError(f"{name} was stopped after {timeout:.0f} s without a result") from error
-    except OSError as error:
-        raise JavaError(f"{name} could not be started: {error}; reinstall the Java runtime") from error
-    failure = f"{name} failed ({_main_line(done.stderr)})" if done.returncode else None
-    return done.stdout.decode("utf-8", errors="replace"), failure
+    with (programs or Programs()).start(arguments, name, subprocess.PIPE) as process:
+        try:
+            stdout, stderr = process.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired as error:
+            raise JavaError(f"{name} was stopped after {timeout:.0f} s without a result") from error
+        finally:
+            process.kill()  # does nothing to a program that has ended
+    failure = f"{name} failed ({_main_line(stderr)})" if process.returncode else None
+    return stdout.decode("utf-8", errors="replace"), failure
 
 
 @contextmanager
-def ask_java(arguments: Sequence[str], *, name: str, timeout: float) -> Iterator[Callable[[str], str]]:
+def ask_java(
+    arguments: Sequence[str], *, name: str, timeout: float, programs: Programs | None = None
+) -> Iterator[Callable[[str], str]]:
     """Start a program that answers each line with a line; yield a function that sends a line and returns the answer.
 
     If the line is "", the function only reads one more answer. Raises JavaError if Java is missing, if the program dies
     or if an answer takes more than `timeout` seconds.
     """
     with tempfile.TemporaryFile() as stderr:
-        try:
-            process = subprocess.Popen(
-                [_java(), *_OPTIONS, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
-            )
-        except OSError as error:
-            raise JavaError(f"{name} could not be started: {error}; reinstall the Java runtime") from error
+        process = (programs or Programs()).start(arguments, name, stderr)
         assert process.stdin is not None and process.stdout is not None  # both are pipes
         try:
             yield _Conversation(process, process.stdin, process.stdout, stderr, name, timeout)

@@ -16,10 +16,14 @@ import multiprocessing
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-from blipbench.errors import DataError, UsageError
+from blipbench.data.workers import heed_parent, signals_for_parent
+from blipbench.errors import BlipbenchError, DataError, UsageError
+from blipbench.files import undisturbed
 from blipbench.shapes.annotations import split_files
 from blipbench.shapes.captions import CAPTIONS
 from blipbench.shapes.pictures import CLIPS, PICTURES_A_JOB, draw_all
@@ -89,7 +93,7 @@ def make_shapes(
     `sum(split_sizes(images, splits, train_images).values())`. `workers` processes draw pictures and make texts.
 
     Raises UsageError if `out` contains other files, or for a bad count, split or seed; DataError if `out` cannot be
-    written.
+    written; BlipbenchError if a worker died.
     """
     if seed < 0:
         raise UsageError(f"--seed {seed}: must be 0 or greater")
@@ -152,11 +156,21 @@ def _pool(workers: int, pictures: int) -> Generator[Executor | None]:
         yield None
         return
     # Spawned, not forked: the caller may have threads, and a fork would copy their locks in an unknown state.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=heed_parent) as pool:
         try:
+            resource_tracker.ensure_running()  # else it would start with the first worker, and lift the signals' mask
+            with signals_for_parent():
+                for _ in range(workers):  # the first tasks start the processes
+                    pool.submit(os.getpid)
             yield pool
+        except BrokenProcessPool as error:
+            raise BlipbenchError(
+                "a process that draws the shapes data set died: it was killed or ran out of memory; run the same "
+                "command again, if need be with --workers 1"
+            ) from error
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # what is being drawn is finished first
             raise
 
 
@@ -178,8 +192,9 @@ def _as_text(name: str, content: Any) -> str:
 def _write(path: Path, text: str) -> None:
     """Write atomically: a reader never sees an incomplete file under the final name."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with undisturbed():
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)

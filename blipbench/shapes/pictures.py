@@ -12,6 +12,7 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
+from blipbench.files import undisturbed
 from blipbench.shapes.annotations import clip_name, image_name
 from blipbench.shapes.cards import draw_card, sample_card
 from blipbench.shapes.clips import FRAMES, HEIGHT, WIDTH, Clip, draw_frames, sample_clip, sample_clips
@@ -79,7 +80,8 @@ def _draw(job: Job) -> Iterator[int]:
     if job.split == "video":
         # A clip's sample depends on all captions before it, so sampling starts at 0.
         for index, clip in enumerate(sample_clips(job.seed, job.split, job.stop)[job.start :], start=job.start):
-            write_clip(clip, job.out / CLIPS / f"{clip_name(index)}.mp4")
+            with undisturbed():
+                write_clip(clip, job.out / CLIPS / f"{clip_name(index)}.mp4")
             yield 1
         return
     for index in range(job.start, job.stop):
@@ -90,5 +92,6 @@ def _draw(job: Job) -> Iterator[int]:
             image = draw_card(sample_card(job.seed, job.split, index))
         else:
             image = draw_scene(sample_scene(job.seed, job.split, index))
-        image.save(job.out / image_name(job.split, index), quality=QUALITY, subsampling="4:4:4")
+        with undisturbed():
+            image.save(job.out / image_name(job.split, index), quality=QUALITY, subsampling="4:4:4")
         yield 1

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from blipbench.data.images import decode_image, normalise
-from blipbench.data.loader import Squares, batches_of, load_pixels
+from blipbench.data.loader import Squares, batches_of, load_pixels, set_up_worker
 from blipbench.errors import DataError
 from blipbench.evaluation.ranks import Ranks
 from blipbench.models.tokenizer import Tokenizer
@@ -154,7 +154,7 @@ def load_batches(
 ) -> Iterator[Batch]:
     """The batches of an epoch, or what is left of it, prefetched by worker processes where there are any.
 
-    Raises DataError where an image cannot be decoded, BlipbenchError where a worker was killed.
+    Raises DataError where an image cannot be decoded, BlipbenchError where a worker was killed or ran out of memory.
     """
     if workers == 0 or maker.cached is not None:
         for rows in batches:
@@ -165,6 +165,7 @@ def load_batches(
         batch_size=None,
         num_workers=min(workers, len(batches)),
         pin_memory=pin_memory,
+        worker_init_fn=set_up_worker,
         generator=torch.Generator(),  # else starting workers would draw from the generator that dropout uses
     )
     for made in batches_of(loader):
@@ -192,9 +193,12 @@ class _Batches(Dataset[Batch | str]):
 
     def __getitem__(self, position: int) -> Batch | str:
         try:
-            return self.maker(self.epoch, self.batches[position])
+            batch = self.maker(self.epoch, self.batches[position])
         except DataError as error:
             return str(error)
+        for tensor in batch:
+            tensor.share_memory_()  # here, where too little shared memory is an error that reaches the trainer
+        return batch
 
 
 _MIRROR = {"left": "right", "right": "left"}

@@ -1,14 +1,19 @@
-"""Ctrl-C and SIGTERM while training: between two steps, so that what is saved is whole; at any other time at once.
+"""Ctrl-C and SIGTERM: at once, or in a training between two steps, so that what is saved is whole.
 
-A second one ends the run at once too, from its last checkpoint; not under torchrun, which passes on the first again.
+The same signal is often sent twice (by torchrun, Slurm or `timeout`): what comes within a second is one request. A
+second request ends a training at once too, from its last checkpoint. Under torchrun, which may pass on a signal late,
+there is no second request.
 """
 
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
+
+ONE_REQUEST = 1.0  # seconds
 
 
 class Interruption:
@@ -17,11 +22,15 @@ class Interruption:
     def __init__(self) -> None:
         self.asked = False
         self._deferred = False
+        self._last = float("-inf")
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interruption":
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._hear)
+            handler = signal.getsignal(number)
+            if handler is not signal.SIG_IGN:  # as a shell has it for SIGINT of a job in the background
+                self._before[number] = handler
+                signal.signal(number, self._hear)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -37,6 +46,10 @@ class Interruption:
             self._deferred = False
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        repeated, self._last = now - self._last < ONE_REQUEST, now
+        if repeated:
+            return
         alone = os.environ.get("WORLD_SIZE", "1") == "1"
         if not self._deferred or (self.asked and alone):
             raise KeyboardInterrupt

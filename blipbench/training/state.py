@@ -2,25 +2,28 @@
 
     runs/train/<name>/
         train.json           the fingerprint: a resume under another configuration is refused
-        vocab.txt            where the run has a vocabulary of its own: `blipbench run` wants it beside a checkpoint
+        vocab.txt            where the run has its own vocabulary: `blipbench run` looks for it beside a checkpoint
         last.safetensors     the newest model, as `blipbench run` takes it: no momentum copies, no queues
         best.safetensors     the best by the main metric of the run's evaluations
         evaluations.json     that metric after each evaluated step
-        state.pt             everything else a resume needs: all tensors, AdamW, the step, every rank's RNG
+        state.pt             what else a resume needs: all tensors, AdamW, the step, every rank's RNG, losses
         metrics.jsonl        see `log.py`
 
-Each is written as `files.py` has it: a kill or a full disk leaves what was.
+Each is written as `files.py` has it: a kill or a full disk leaves what was. What is read is checked, and a damaged file
+is refused with the way out.
 """
 
 import json
-import pickle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from blipbench.errors import BlipbenchError, CheckpointError, UsageError
+from blipbench.errors import CheckpointError, UsageError
+from blipbench.evaluation.fingerprint import read_fingerprint, refuse_other
 from blipbench.files import write_whole
 from blipbench.models.checkpoint import identity
 from blipbench.models.config import ModelConfig
@@ -30,20 +33,28 @@ from blipbench.models.sizes import ignored_as
 _OURS = ("train.json", "last.safetensors", "best.safetensors", "evaluations.json", "state.pt", "metrics.jsonl")
 
 
-class TrainingState(NamedTuple):
-    """What state.pt holds. `rng` are the ranks' generators: of the CPU and, on a GPU, of its device."""
+class TrainingState(BaseModel):
+    """What state.pt holds.
 
+    `moments` are AdamW's, by parameter. `rng` are the ranks' generators: of the CPU and, on a GPU, of its device.
+    `losses` are summed over the `loss_steps` steps since the last logged one.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, strict=True, extra="forbid")
     model: dict[str, Tensor]
-    optimizer: dict[str, Any]
-    step: int
-    rng: list[list[Tensor]]
+    moments: dict[int, dict[str, Tensor]]
+    step: Annotated[int, Field(ge=0)]
+    rng: list[Annotated[list[Tensor], Field(min_length=1, max_length=2)]]
+    losses: dict[str, Tensor]
+    loss_steps: Annotated[int, Field(ge=0)]
 
 
-class Evaluations(NamedTuple):
+class Evaluations(BaseModel):
     """The run's evaluations so far: the metric that is looked at, and its value after each evaluated step."""
 
-    metric: str | None
-    values: dict[int, float]
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    metric: str | None = None
+    values: dict[int, float] = {}
 
 
 class TrainFolder:
@@ -55,31 +66,24 @@ class TrainFolder:
         self.metrics = path / "metrics.jsonl"
 
     def begin(self, fingerprint: dict[str, Any], *, resume: bool, fresh: bool) -> None:
-        """Claim the folder, or check that it holds the same run. Only rank 0 calls this. Raises UsageError."""
+        """Claim the folder, or check that it holds the same run. Only rank 0 calls this.
+
+        Raises UsageError, and BlipbenchError for a damaged train.json.
+        """
         file = self.path / "train.json"
         if file.exists() and not fresh:
             if not resume:
                 raise UsageError(
-                    f"{self.path} already holds a training run: add --resume to go on with it, --fresh to start over, "
+                    f"{self.path} already holds a training run: add --resume to continue it, --fresh to start over, "
                     "or --out for another folder"
                 )
-            self._refuse_other(_read_object(file), fingerprint)
+            refuse_other(self.path, read_fingerprint(file), fingerprint)
         elif not file.exists() and self.path.exists() and any(self.path.iterdir()):
             raise UsageError(f"{self.path} is not empty and was not made by blipbench; choose another --out")
         elif fresh:
             for name in _OURS:
                 (self.path / name).unlink(missing_ok=True)
         write_whole(file, lambda temporary: temporary.write_text(json.dumps(fingerprint, indent=1) + "\n"))
-
-    def _refuse_other(self, recorded: dict[str, Any], fingerprint: dict[str, Any]) -> None:
-        keys = sorted(recorded.keys() | fingerprint.keys())
-        differing = [key for key in keys if recorded.get(key) != fingerprint.get(key)]
-        if differing:
-            details = "; ".join(f"{key} was {recorded.get(key)!r}, is {fingerprint.get(key)!r}" for key in differing)
-            raise UsageError(
-                f"{self.path} holds a run under another configuration ({details}): the two cannot be mixed; use --out "
-                "for another folder, or --fresh to start over"
-            )
 
     def save_model(self, path: Path, model: nn.Module, config: ModelConfig) -> None:
         """The weights that an evaluation reads, with the model's sizes in the header."""
@@ -91,7 +95,7 @@ class TrainFolder:
     def save_state(self, state: TrainingState) -> None:
         def write(temporary: Path) -> None:
             with open(temporary, "wb") as file:  # given the path, torch hides why a write failed
-                torch.save(state._asdict(), file)
+                torch.save(dict(state), file)
 
         write_whole(self.state, write)
 
@@ -101,34 +105,81 @@ class TrainFolder:
             return None
         try:
             content = torch.load(self.state, map_location="cpu", weights_only=True)
-            return TrainingState(**content)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, OSError) as error:
-            raise CheckpointError(
-                f"{self.state}: cannot be read ({error}); start from {self.last} with --init and --fresh"
-            ) from error
+        except Exception as error:  # damaged bytes raise almost anything
+            raise self.damaged(str(error) or type(error).__name__) from error
+        try:
+            return TrainingState.model_validate(content)
+        except ValidationError as error:
+            raise self.damaged(_first(error)) from error
+
+    def damaged(self, reason: str) -> CheckpointError:
+        """The error that says what is wrong with state.pt."""
+        start = f"--init {self.last} --fresh" if self.last.exists() else "--fresh"
+        return CheckpointError(
+            f"{self.state}: is damaged, or not this run's ({reason.splitlines()[0]}); start a new training from the "
+            f"last model with {start}, or choose another --out"
+        )
 
     def evaluations(self) -> Evaluations:
+        """Raises CheckpointError for a damaged file."""
         file = self.path / "evaluations.json"
         if not file.exists():
-            return Evaluations(None, {})
-        content = _read_object(file)
+            return Evaluations()
         try:
-            values = {int(step): float(value) for step, value in content["values"].items()}
-            return Evaluations(content["metric"], values)
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise BlipbenchError(f"{file} is damaged ({error!r}); start over with --fresh") from error
+            return Evaluations.model_validate_json(file.read_bytes())
+        except (ValidationError, OSError) as error:
+            found = _first(error) if isinstance(error, ValidationError) else error.strerror
+            raise CheckpointError(
+                f"{file}: is damaged ({found}); delete it and add --resume, which evaluates the last checkpoint again, "
+                "or use --fresh to start over"
+            ) from error
 
     def save_evaluations(self, evaluations: Evaluations) -> None:
-        text = json.dumps(evaluations._asdict(), indent=1) + "\n"
+        text = evaluations.model_dump_json(indent=1) + "\n"
         write_whole(self.path / "evaluations.json", lambda temporary: temporary.write_text(text))
 
 
-def _read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in a file of ours. Raises BlipbenchError if it is damaged."""
+def _first(error: ValidationError) -> str:
+    found = error.errors()[0]
+    return f"{'.'.join(map(str, found['loc'])) or 'the content'}: {found['msg']}"
+
+
+def why_not_of(
+    state: TrainingState, model: Mapping[str, Tensor], parameters: Sequence[Tensor], *, ranks: int, total_steps: int
+) -> str | None:
+    """What in the state does not fit a run of these tensors, whose AdamW is over these parameters; None if all fits."""
+    if (found := _misfit("model", state.model, model)) is not None:
+        return found
+    if state.step > total_steps or len(state.rng) != ranks:
+        return f"step {state.step} of {total_steps}, random numbers of {len(state.rng)} ranks of {ranks}"
+    if not all(_is_generator(of_rank[0]) for of_rank in state.rng):
+        return "rng: not the state of a random number generator"
+    if any(total.numel() != 1 for total in state.losses.values()):
+        return "losses: not single numbers"
+    for number, of_parameter in state.moments.items():
+        if not 0 <= number < len(parameters):
+            return f"moments: {number} is not one of {len(parameters)} parameters"
+        like = parameters[number]
+        wanted = {"step": torch.tensor(0.0), "exp_avg": like, "exp_avg_sq": like}
+        if (found := _misfit(f"moments.{number}", of_parameter, wanted)) is not None:
+            return found
+    return None
+
+
+def _misfit(place: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
+    if found.keys() != wanted.keys():
+        names = sorted(found.keys() ^ wanted.keys())
+        return f"{place}: {len(names)} tensors are missing or not expected, first: {names[0]}"
+    for name, tensor in wanted.items():
+        other = found[name]
+        if other.shape != tensor.shape or other.dtype != tensor.dtype:
+            return f"{place}.{name}: {list(other.shape)} {other.dtype}, not {list(tensor.shape)} {tensor.dtype}"
+    return None
+
+
+def _is_generator(state: Tensor) -> bool:
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise BlipbenchError(f"{file} is damaged ({error}); start over with --fresh") from error
-    if not isinstance(content, dict):
-        raise BlipbenchError(f"{file} is damaged (it is not a JSON object); start over with --fresh")
-    return content
+        torch.Generator().set_state(state)
+    except (RuntimeError, TypeError):
+        return False
+    return True

@@ -22,8 +22,10 @@ from torch.nn.parallel import DistributedDataParallel
 from blipbench.device import Runtime, make_runtime
 from blipbench.download import hash_file
 from blipbench.errors import BlipbenchError
+from blipbench.evaluation.fingerprint import with_version
 from blipbench.evaluation.ranks import Ranks
 from blipbench.evaluation.run import workers_per_rank
+from blipbench.files import write_whole
 from blipbench.models.config import ModelConfig
 from blipbench.models.tokenizer import load_tokenizer
 from blipbench.models.vit import ImageEncoder
@@ -38,7 +40,7 @@ from blipbench.training.ranks import part_of
 from blipbench.training.records import TrainingSet, read_training_set
 from blipbench.training.schedule import Plan, learning_rate, soft_target_weight
 from blipbench.training.spec import TrainSpec, resolve_sizes, resolve_vocab
-from blipbench.training.state import TrainFolder, TrainingState
+from blipbench.training.state import TrainFolder, TrainingState, why_not_of
 from blipbench.training.transforms import example_seed
 from blipbench.training.validation import Validation
 from blipbench.training.warmstart import Start, warm_start
@@ -84,6 +86,8 @@ class _Run:
     model: nn.Module  # the objective, under DDP where there are several ranks
     optimizer: torch.optim.Optimizer
     validation: Validation
+    log: MetricsLog
+    examples_per_step: int
 
 
 def train(spec: TrainSpec, options: TrainOptions, ranks: Ranks, interruption: Interruption) -> TrainSummary | None:
@@ -111,18 +115,25 @@ def train(spec: TrainSpec, options: TrainOptions, ranks: Ranks, interruption: In
             fingerprint = _fingerprint(spec, config, options.start, data, vocab, ranks.world_size)
             folder.begin(fingerprint, resume=options.resume, fresh=options.fresh)
             if vocab is not None:
-                shutil.copyfile(vocab, folder.path / "vocab.txt")
+                _copy(vocab, folder.path / "vocab.txt")
+        if state is not None:
+            _load(state, objective, spec, plan, folder, ranks)
+        examples = spec.batch_size * spec.accumulate * ranks.world_size
+        evaluated = folder.evaluations().values if ranks.is_main else {}
+        log = MetricsLog(
+            folder.path, spec.log_every, examples, resumed=state, evaluated=evaluated, enabled=ranks.is_main
+        )
 
-    if state is not None:
-        objective.load_state_dict(state.model)
     objective.to(runtime.device).train()
     optimizer = make_optimizer(spec, objective.parameters())
-    if state is not None:
-        optimizer.load_state_dict(state.optimizer)
+    if state is not None:  # all but the moments is the spec's
+        optimizer.load_state_dict({"state": state.moments, "param_groups": optimizer.state_dict()["param_groups"]})
     workers = workers_per_rank(spec.workers, ranks.world_size)
     maker = BatchMaker(spec, data, tokenizer, _cached(spec, data, objective, workers, runtime, ranks))
     model = _distributed(objective, runtime, ranks)
-    run = _Run(spec, plan, config, runtime, ranks, folder, data, maker, objective, model, optimizer, validation)
+    run = _Run(
+        spec, plan, config, runtime, ranks, folder, data, maker, objective, model, optimizer, validation, log, examples
+    )
     if state is None:
         torch.manual_seed(example_seed(spec.seed, -1, ranks.rank))  # dropout and negatives differ by rank
     else:
@@ -138,22 +149,35 @@ def train(spec: TrainSpec, options: TrainOptions, ranks: Ranks, interruption: In
     return TrainSummary(folder.path, checkpoint, plan.total_steps, evaluations.metric, best)
 
 
+def _load(
+    state: TrainingState, objective: nn.Module, spec: TrainSpec, plan: Plan, folder: TrainFolder, ranks: Ranks
+) -> None:
+    """Put the state's tensors into the objective. Raises CheckpointError where the state is not this run's."""
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    model = objective.state_dict()
+    reason = why_not_of(state, model, trained, ranks=ranks.world_size, total_steps=plan.total_steps)
+    if reason is not None:
+        raise folder.damaged(reason)
+    objective.load_state_dict(state.model)
+
+
+def _copy(file: Path, to: Path) -> None:
+    write_whole(to, lambda temporary: shutil.copyfile(file, temporary))
+
+
 def _train_from(run: _Run, step: int, interruption: Interruption) -> None:
-    spec, plan, ranks = run.spec, run.plan, run.ranks
-    examples = spec.batch_size * spec.accumulate * ranks.world_size
-    log = MetricsLog(run.folder.path, spec.log_every, examples, resumed_at=step, enabled=ranks.is_main)
-    run.validation.evaluate(plan, step, log)  # where a run was ended between its checkpoint and its evaluation
-    total, already = plan.total_steps * examples, step * examples
-    with stage_progress(f"train {spec.name}", "examples", total, already, enabled=ranks.is_main) as advance:
+    plan, each = run.plan, run.examples_per_step
+    run.validation.evaluate(plan, step, run.log)  # where a run was ended between its checkpoint and its evaluation
+    run.log.restart_clock()
+    name, total, already = f"train {run.spec.name}", plan.total_steps * each, step * each
+    with stage_progress(name, "examples", total, already, enabled=run.ranks.is_main) as advance:
         while step < plan.total_steps:
             with interruption.deferred():
-                step = _train_epoch(run, step, log, advance, examples, interruption)
-            run.validation.evaluate(plan, step, log)
+                step = _train_epoch(run, step, advance, interruption)
+            run.validation.evaluate(plan, step, run.log)
 
 
-def _train_epoch(
-    run: _Run, step: int, log: MetricsLog, advance: Advance, examples: int, interruption: Interruption
-) -> int:
+def _train_epoch(run: _Run, step: int, advance: Advance, interruption: Interruption) -> int:
     """The steps that are left of the epoch; the number of the step after them."""
     spec, plan = run.spec, run.plan
     epoch, within = plan.position(step)
@@ -168,8 +192,8 @@ def _train_epoch(
             set_learning_rate(run.optimizer, lr)
             losses = _step(run, batches, rows, step, within, soft_target_weight(spec, plan, step))
             step += 1
-            log.add(step, epoch, lr, losses)
-            advance(examples)
+            run.log.add(step, epoch, lr, losses)
+            advance(run.examples_per_step)
             if run.ranks.any(interruption.asked):
                 _save(run, step)
                 raise KeyboardInterrupt
@@ -233,8 +257,17 @@ def _save(run: _Run, step: int) -> None:
     ]
     if run.ranks.is_main:
         run.folder.save_model(run.folder.last, run.objective, run.config)
-        model, optimizer = run.objective.state_dict(), run.optimizer.state_dict()
-        run.folder.save_state(TrainingState(model, optimizer, step, everyones))
+        losses, loss_steps = run.log.sums()
+        run.folder.save_state(
+            TrainingState(
+                model=run.objective.state_dict(),
+                moments=run.optimizer.state_dict()["state"],
+                step=step,
+                rng=everyones,
+                losses=losses,
+                loss_steps=loss_steps,
+            )
+        )
 
 
 def _set_rng(states: list[Tensor], runtime: Runtime) -> None:
@@ -289,15 +322,16 @@ def _precision(runtime: Runtime) -> contextlib.AbstractContextManager[Any]:
 def _fingerprint(
     spec: TrainSpec, config: ModelConfig, start: Start, data: TrainingSet, vocab: Path | None, world_size: int
 ) -> dict[str, Any]:
-    """What must be equal for a run to be gone on with, by the name of the --set that changes it."""
+    """What must be equal for a run to be resumed, by the name of the --set or of the flag that changes it."""
     stated = {**spec.model_dump(mode="json", exclude=set(_FREE)), "model": config.model_dump(mode="json")}
-    return {
+    settings = {
         **_flat(stated, ""),
         "data_sha256": data.sha256,
         "vocab_sha256": hash_file(vocab) if vocab else None,
         "world_size": world_size,
         **{f"--{name}": value and str(value) for name, value in dataclasses.asdict(start).items()},
     }
+    return with_version(settings)
 
 
 def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:

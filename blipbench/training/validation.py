@@ -76,9 +76,9 @@ class Validation:
             value = result.metrics[metric].value
             if value >= max(done.values(), default=value):
                 write_whole(self._folder.best, lambda temporary: shutil.copyfile(self._folder.last, temporary))
-            self._folder.save_evaluations(Evaluations(metric, {**done, step: value}))
             log.evaluated(step, metric, value)
-        log.restart()
+            self._folder.save_evaluations(Evaluations(metric=metric, values={**done, step: value}))
+        log.restart_clock()
 
 
 def _task(spec: TrainSpec) -> Task | None:

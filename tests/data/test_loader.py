@@ -3,16 +3,21 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from make_clips import write_clip
 from PIL import Image
+from shared_memory import can_mount, with_shared_memory
+from torch.utils.data import DataLoader, Dataset
 
 from blipbench.data.dataset import Clip
 from blipbench.data.images import decode_image
-from blipbench.data.loader import Squares, load_pixels
+from blipbench.data.loader import Squares, batches_of, load_pixels, set_up_worker
 from blipbench.data.video import decode_clip
 from blipbench.errors import BlipbenchError, DataError
 
@@ -105,11 +110,12 @@ def test_no_more_workers_are_started_than_there_are_batches(tmp_path: Path) -> N
     assert len(list(batches)) == 1
 
 
-def test_workers_outlive_an_interrupt_meant_for_the_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+def test_workers_outlive_a_signal_to_the_whole_process_group(tmp_path: Path, name: str) -> None:
     batches = load_pixels(images(tmp_path, 12), Squares(16, 1), 2)
     next(batches)
-    for child in multiprocessing.active_children():
-        os.kill(child.pid or 0, signal.SIGINT)
+    workers = [str(child.pid) for child in multiprocessing.active_children()]
+    subprocess.run(["kill", f"-{name}", *workers], check=True)  # sent by another process, as a terminal or Slurm does
     assert [batch.indices for batch in batches] == [[number] for number in range(1, 12)]
 
 
@@ -119,8 +125,51 @@ def test_a_killed_worker_is_explained_with_the_way_out(tmp_path: Path) -> None:
     for child in multiprocessing.active_children():
         os.kill(child.pid or 0, signal.SIGKILL)
     sum(range(100_000))  # the consumer's own work is not interrupted by the death
-    with pytest.raises(BlipbenchError, match=r"died.*killed or ran out of memory.*--workers 0"):
+    with pytest.raises(BlipbenchError, match=r"died.*killed, or it ran out of memory.*--workers 0.*--set workers=0"):
         list(batches)
+
+
+def test_workers_end_when_their_parent_ends_them(tmp_path: Path) -> None:
+    batches = load_pixels(images(tmp_path, 60), Squares(16, 1), 2)
+    next(batches)
+    for child in multiprocessing.active_children():
+        child.terminate()
+        child.join(30)
+        assert child.exitcode == 0
+
+
+class Unsendable(Dataset[Callable[[], None]]):
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, position: int) -> Callable[[], None]:
+        return lambda: None  # cannot be pickled, as a batch for which no file descriptor is left
+
+
+def test_a_batch_that_cannot_be_sent_is_an_error_and_not_waited_for() -> None:
+    loader = DataLoader(Unsendable(), batch_size=None, num_workers=1, worker_init_fn=set_up_worker, timeout=60)
+    with pytest.raises(BlipbenchError, match=r"died.*open files"):
+        list(batches_of(loader))
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting a file system needs root and unshare")
+def test_too_little_shared_memory_is_explained_with_the_way_out(tmp_path: Path) -> None:
+    sources = [str(path) for (path,) in images(tmp_path, 40)]
+    script = """
+import sys
+from pathlib import Path
+from blipbench.data.loader import Squares, load_pixels
+from blipbench.errors import BlipbenchError
+try:
+    list(load_pixels([(Path(name),) for name in sys.argv[1:]], Squares(384, 8), 2))
+except BlipbenchError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        with_shared_memory("1m", [sys.executable, "-c", script, *sources]), capture_output=True, text=True, timeout=120
+    )
+    assert "too little shared memory (/dev/shm: 1.0 MiB)" in done.stdout, done.stderr
+    assert "--shm-size" in done.stdout and "--workers 0" in done.stdout
 
 
 def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_ctrl_c_leaves_a_resumable_run_and_prints_the_command(world: Path, whole
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "Go on with:" in stderr and "--resume" in stderr and "Traceback" not in stderr
+    assert "Resume it with:" in stderr and "--resume" in stderr and "Traceback" not in stderr
     resume = stderr.strip().splitlines()[-1].split()
     assert resume[0] == "blipbench"
     done = run_processes(resume[1:])

@@ -1,11 +1,14 @@
 """Java's programs are run without a shell, and whatever goes wrong with them is said."""
 
+import contextlib
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fake_java import Install, java_is
 
-from blipbench.metrics.java import JavaError, ask_java, run_java
+from blipbench.metrics.java import JavaError, Programs, ask_java, run_java
 
 __all__ = ["java_is"]
 
@@ -47,3 +50,25 @@ def test_a_program_that_dies_in_a_conversation_says_why(java_is: Install) -> Non
     java_is("read line; echo 'Error: could not reserve memory' >&2; exit 1")
     with ask_java([], name="It", timeout=10) as ask, pytest.raises(JavaError, match="could not reserve memory"):
         ask("one")
+
+
+def test_an_interrupt_kills_the_programs_that_other_threads_wait_for(java_is: Install) -> None:
+    java_is(f"exec {shutil.which('sleep')} 60")
+    began = time.monotonic()
+
+    def converse(programs: Programs) -> str:
+        with ask_java([], name="It", timeout=60, programs=programs) as ask:
+            return ask("one")
+
+    with ThreadPoolExecutor(2) as pool:
+        with contextlib.suppress(KeyboardInterrupt), Programs() as programs:
+            one = pool.submit(run_java, [], name="It", timeout=60, programs=programs)
+            other = pool.submit(converse, programs)
+            time.sleep(0.5)
+            raise KeyboardInterrupt
+        with pytest.raises(JavaError, match="stopped before it was finished"):
+            other.result()
+        assert one.result()[1] == "It failed (no error output)"
+        with pytest.raises(JavaError, match="not started: the run was stopped"):
+            run_java([], name="It", timeout=60, programs=programs)
+    assert time.monotonic() - began < 30
