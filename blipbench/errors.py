@@ -21,14 +21,6 @@ class DataError(BlipbenchError):
     """A file of the data set is missing, malformed or hostile."""
 
 
-class DataProblems(DataError):
-    """Several problems of one kind: the message describes the first, `problems` lists all."""
-
-    def __init__(self, message: str, problems: list[str]) -> None:
-        super().__init__(message)
-        self.problems = problems
-
-
 class CheckpointError(BlipbenchError):
     """A checkpoint cannot be read, is damaged, or does not fit the task."""
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from blipbench.capfilt.result import JudgedImage, JudgedText
 from blipbench.data.captions import CaptionDataset
-from blipbench.data.dataset import Clip, Source
+from blipbench.data.dataset import Source, Video
 from blipbench.data.text import normalise_caption
 from blipbench.data.web import WEB_WORDS
 from blipbench.inference.capabilities import MatchingEncoder
@@ -162,7 +162,7 @@ def judge(dataset: CaptionDataset, samples: Samples) -> list[JudgedImage]:
 
 
 def _file(source: Source) -> Path:
-    return source.path if isinstance(source, Clip) else source[0]
+    return source.path if isinstance(source, Video) else source[0]
 
 
 def _probability(no_match: float, match: float) -> float:

@@ -1,13 +1,11 @@
 """Images with captions: what every reader of captions returns, whatever the format of its file.
 
 A reader takes the annotation, the split and, for a table, the names of its columns. It returns all sound images, and a
-list of everything that is wrong with the file. Who cannot use a faulty file calls `require_sound`.
+list of everything that is wrong with the file.
 """
 
 import dataclasses
 from collections.abc import Sequence
-
-from blipbench.errors import DataProblems
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +30,3 @@ class Captioned:
     sha256: str
     problems: Sequence[str] = ()
     own: bool = False
-
-    def require_sound(self, task: str) -> "Captioned":
-        """Raise DataProblems if there is a problem."""
-        if self.problems:
-            rest = len(self.problems) - 1
-            more = f" (and {rest} more: `blipbench data verify {task}` lists all)" if rest else ""
-            raise DataProblems(self.problems[0] + more, list(self.problems))
-        return self

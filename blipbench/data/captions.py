@@ -15,7 +15,6 @@ from blipbench.data.coco import read_coco
 from blipbench.data.dataset import Source
 from blipbench.data.files import first_of, joint_sha256, require_files
 from blipbench.data.readers import CAPTION_READERS
-from blipbench.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,23 +66,23 @@ def read_captions(
         DataError: a file is unreadable or malformed, or images are missing or empty.
         UsageError: `limit` is not positive.
     """
-    captioned = CAPTION_READERS[reader](annotation, split, columns).require_sound(name)
+    captioned = CAPTION_READERS[reader](annotation, split, columns)
     images = number_images(captioned.images)
     kept = first_of(list(images.items()), limit)
-    files = require_files(
-        root, [(item.image, item.path) for _, item in kept], name, f"run `blipbench data prepare {name}`"
-    )
     captions, domains, hashes = {image_id: item.captions for image_id, item in kept}, {}, [captioned.sha256]
+    problems = [*captioned.problems]
     if references is not None:
         content = read_coco(references)
         captions, domains = content.captions, content.domains
         hashes.append(content.sha256)
-        for image_id, item in kept:
-            if not captions.get(image_id):
-                raise DataError(
-                    f"{references} has no caption of image {image_id} ({item.image}), which {annotation} names; "
-                    "are they of the same split?"
-                )
+        problems += content.problems
+        problems += [
+            f"{references} has no caption of image {image_id} ({item.image}), which {annotation} names; "
+            "are they of the same split?"
+            for image_id, item in kept
+            if not captions.get(image_id)
+        ]
+    sources = require_files(root, [(item.image, item.path) for _, item in kept], name, problems)
     return CaptionDataset(
         name=name,
         split=split,
@@ -91,7 +90,7 @@ def read_captions(
         annotation_sha256=joint_sha256(hashes),
         image_ids=[image_id for image_id, _ in kept],
         names=[item.image for _, item in kept],
-        sources=[(file,) for file in files],
+        sources=sources,
         references=[captions[image_id] for image_id, _ in kept],
         domains=[domains.get(image_id) for image_id, _ in kept],
         total_images=len(images),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blipbench.data.captioned import Captioned, CaptionedImage
-from blipbench.data.files import read_json
+from blipbench.data.files import other_format, read_json
 from blipbench.data.records import has_half_surrogate, image_path
 from blipbench.errors import DataError
 
@@ -21,11 +21,12 @@ _EXPECTED = 'expected {"images": [{"id": 0}, ...], "annotations": [{"image_id": 
 
 @dataclasses.dataclass(frozen=True)
 class CocoFile:
-    """`captions` by image id, in the order of the images; `names` and `domains` of the images that have them."""
+    """The sound records: `captions` by image id, in the order of the images; `names` and `domains` by image id too."""
 
     captions: dict[int, list[str]]
     names: dict[int, str]
     domains: dict[int, str]
+    problems: list[str]
     sha256: str
 
 
@@ -33,7 +34,7 @@ def read_coco_captions(annotation: Path) -> Captioned:
     """All images of the file that have a caption. COCO has a few images without captions, which cannot be scored."""
     content = read_coco(annotation)
     images: list[CaptionedImage] = []
-    problems: list[str] = []
+    problems = [*content.problems]
     first: dict[str, int] = {}  # path -> image id
     for image_id, captions in content.captions.items():
         try:
@@ -53,31 +54,35 @@ def read_coco_captions(annotation: Path) -> Captioned:
 
 
 def read_coco(path: Path) -> CocoFile:
-    """Raises DataError naming the record."""
+    """Raises DataError if the file has no images and annotations."""
     content, sha256 = read_json(path, _EXPECTED)
     for field in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(field), list):
-            raise DataError(f"{path} has no list {field!r}; {_EXPECTED}")
+            raise DataError(f"{path} has no list {field!r}; {other_format(content) or _EXPECTED}")
     captions: dict[int, list[str]] = {}
     names: dict[int, str] = {}
     domains: dict[int, str] = {}
+    problems: list[str] = []
     for number, image in enumerate(content["images"], start=1):
-        where = f"images, record {number}"
-        image_id = _integer(path, where, image, "id")
-        if image_id in captions:
-            raise DataError(f"{path}: {where}: id {image_id} is there twice")
-        captions[image_id] = []
-        if "file_name" in image:
-            names[image_id] = _text(path, where, image, "file_name")
-        if "domain" in image:
-            domains[image_id] = _text(path, where, image, "domain")
+        try:
+            image_id = _integer(image, "id")
+            if image_id in captions:
+                raise ValueError(f"id {image_id} is there twice")
+            captions[image_id] = []
+            for field, values in (("file_name", names), ("domain", domains)):
+                if field in image:
+                    values[image_id] = _text(image, field)
+        except ValueError as error:
+            problems.append(f"{path}: images, record {number}: {error}")
     for number, annotation in enumerate(content["annotations"], start=1):
-        where = f"annotations, record {number}"
-        image_id = _integer(path, where, annotation, "image_id")
-        if image_id not in captions:
-            raise DataError(f"{path}: {where}: image_id {image_id} is not among the images")
-        captions[image_id].append(_text(path, where, annotation, "caption"))
-    return CocoFile(captions, names, domains, sha256)
+        try:
+            image_id = _integer(annotation, "image_id")
+            if image_id not in captions:
+                raise ValueError(f"image_id {image_id} is not among the images")
+            captions[image_id].append(_text(annotation, "caption"))
+        except ValueError as error:
+            problems.append(f"{path}: annotations, record {number}: {error}")
+    return CocoFile(captions, names, domains, problems, sha256)
 
 
 def is_id(value: Any) -> bool:
@@ -85,15 +90,15 @@ def is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
-def _integer(path: Path, where: str, record: Any, field: str) -> int:
+def _integer(record: Any, field: str) -> int:
     if not isinstance(record, dict) or not is_id(record.get(field)):
-        raise DataError(f"{path}: {where}: there is no whole number {field!r}; {_EXPECTED}")
+        raise ValueError(f"there is no whole number {field!r}; {_EXPECTED}")
     value: int = record[field]
     return value
 
 
-def _text(path: Path, where: str, record: dict[str, Any], field: str) -> str:
+def _text(record: dict[str, Any], field: str) -> str:
     value = record.get(field)
     if not isinstance(value, str) or has_half_surrogate(value):
-        raise DataError(f"{path}: {where}: {field!r} is not text; {_EXPECTED}")
+        raise ValueError(f"{field!r} is not text; {_EXPECTED}")
     return value

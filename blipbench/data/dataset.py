@@ -15,14 +15,14 @@ from blipbench.data.images import is_turned
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
+class Video:
     """A video file, of which `frames` frames are seen."""
 
     path: Path
     frames: int
 
 
-Source: TypeAlias = tuple[Path, ...] | Clip  # an image file (one path), a clip given as frames (several), or a video
+Source: TypeAlias = tuple[Path, ...] | Video  # an image file (one path), a clip given as frames (several), or a video
 
 
 def count_turned(sources: Sequence[Source]) -> int:
@@ -32,7 +32,7 @@ def count_turned(sources: Sequence[Source]) -> int:
 
 def num_frames(source: Source) -> int:
     """Images that decoding it gives."""
-    return source.frames if isinstance(source, Clip) else len(source)
+    return source.frames if isinstance(source, Video) else len(source)
 
 
 class Dataset(Protocol):

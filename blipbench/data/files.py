@@ -4,6 +4,7 @@ An annotation may not name a file outside the data folder: absolute paths and pa
 Symbolic links inside the folder are followed, since only its owner can have made them.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,8 +13,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from blipbench.data.dataset import Source
+from blipbench.data.problems import DataProblems, refuse_problems
 from blipbench.data.records import json_kind, path_inside
-from blipbench.errors import DataError, DataProblems, UsageError
+from blipbench.errors import DataError, UsageError
 
 Item = TypeVar("Item")
 
@@ -51,7 +54,7 @@ def read_annotation(path: Path, expected: str) -> tuple[list[Any], str]:
     """
     records, sha256 = read_json(path, expected)
     if not isinstance(records, list):
-        raise DataError(f"{path} holds {json_kind(records)}, not a list; {_fitting_reader(records) or expected}")
+        raise DataError(f"{path} holds {json_kind(records)}, not a list; {other_format(records) or expected}")
     if not records:
         raise DataError(f"{path} holds an empty list; {expected}")
     return records, sha256
@@ -76,14 +79,17 @@ def read_json(path: Path, expected: str) -> tuple[Any, str]:
     return parsed, hashlib.sha256(content).hexdigest()
 
 
-def _fitting_reader(content: Any) -> str | None:
-    """Advice, if the file has the format of another reader."""
+def other_format(content: Any) -> str | None:
+    """Which reader reads a JSON file that another reader refuses, if it is a well-known format."""
+    if isinstance(content, list) and isinstance(first := next(iter(content), None), dict):
+        known = {"image", "caption"} <= first.keys()
+        return "this is BLIP's format of captions, which the reader karpathy reads" if known else None
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         return None
     if "annotations" in content:
-        return "it looks like COCO's own captions file: set data.reader to coco_captions"
+        return "this is COCO's own captions file, which the reader coco_captions reads"
     if any(isinstance(image, dict) and "sentences" in image for image in content["images"][:1]):
-        return "it looks like Karpathy's own split file: set data.reader to karpathy_splits"
+        return "this is Karpathy's own split file, which the reader karpathy_splits reads"
     return None
 
 
@@ -94,19 +100,51 @@ def first_of(items: Sequence[Item], limit: int | None, noun: str = "image") -> S
     return items[:limit]
 
 
-def require_files(root: Path, images: Sequence[tuple[str, str]], where: str, advice: str) -> list[Path]:
-    """The files of images, given by their names and paths. `where` and `advice` begin and end the message.
+def require_files(
+    root: Path, images: Sequence[tuple[str, str]], task: str, problems: Sequence[str] = (), advice: str | None = None
+) -> list[tuple[Path, ...]]:
+    """The files of images, given by their names and paths, as the sources of a data set.
 
-    Raises DataProblems if some are missing or empty.
+    `task` begins the message and `advice` ends it. By default, the advice is to prepare and verify the task's data.
+
+    Raises DataProblems if files are missing or empty, or if the reader has found `problems`.
     """
     found, missing = find_files(root, images)
-    if missing:
-        count = f"{len(missing)} of {len(images)} images {'is' if len(missing) == 1 else 'are'} missing"
-        raise DataProblems(
-            f"{where}: {count} under {root}, first: {missing[0]}; {advice}",
-            [f"missing under {root}: {image}; {advice}" for image in missing],
-        )
-    return found
+    sources: list[tuple[Path, ...]] = [(file,) for file in found]
+    absent = Missing(root, missing, len(images), "images", advice or f"run `blipbench data prepare {task}`")
+    refuse_missing(absent, task, problems, sources, verify="" if advice else task)
+    return sources
+
+
+@dataclasses.dataclass(frozen=True)
+class Missing:
+    """Files of a data set that are missing or empty: `names` of `total` files of the kind `noun`."""
+
+    root: Path
+    names: Sequence[str]
+    total: int
+    noun: str
+    advice: str
+
+    def each(self) -> list[str]:
+        return [f"missing under {self.root}: {name}; {self.advice}" for name in self.names]
+
+    def summary(self) -> str:
+        count = f"{len(self.names)} of {self.total} {self.noun} {'is' if len(self.names) == 1 else 'are'}"
+        return f"{count} missing under {self.root}, first: {self.names[0]}; {self.advice}"
+
+
+def refuse_missing(
+    missing: Missing, where: str, problems: Sequence[str], sources: Sequence[Source], verify: str
+) -> None:
+    """Raise DataProblems if files are missing, or if the reader has found `problems`. `sources` were found.
+
+    `where` begins the message. `verify` is the task whose problems `data verify` lists, or "".
+    """
+    if problems:
+        refuse_problems([*problems, *missing.each()], verify, sources)
+    if missing.names:
+        raise DataProblems(f"{where}: {missing.summary()}", missing.each(), sources)
 
 
 def find_files(root: Path, images: Sequence[tuple[str, str]]) -> tuple[list[Path], list[str]]:

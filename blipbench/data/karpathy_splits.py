@@ -12,7 +12,7 @@ from typing import Any
 
 from blipbench.data.captioned import Captioned, CaptionedImage
 from blipbench.data.coco import is_id
-from blipbench.data.files import read_json
+from blipbench.data.files import other_format, read_json
 from blipbench.data.records import image_path, json_kind, require_fields, require_text
 from blipbench.errors import DataError
 
@@ -25,7 +25,7 @@ def read_karpathy_splits(annotation: Path, split: str) -> Captioned:
     content, sha256 = read_json(annotation, _EXPECTED)
     records = content.get("images") if isinstance(content, dict) else None
     if not isinstance(records, list):
-        raise DataError(f"{annotation} has no list 'images'; {_EXPECTED}")
+        raise DataError(f"{annotation} has no list 'images'; {other_format(content) or _EXPECTED}")
     images: list[CaptionedImage] = []
     problems: list[str] = []
     first: dict[str, int] = {}  # path -> number of its record

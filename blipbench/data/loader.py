@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from blipbench.data.dataset import Clip, Source, num_frames
+from blipbench.data.dataset import Source, Video, num_frames
 from blipbench.data.images import Fit, decode_image
 from blipbench.data.video import decode_clip
 from blipbench.data.workers import heed_parent, signals_for_parent
@@ -119,7 +119,7 @@ class _Items(Dataset[_Item]):
 
 def _decode(source: Source, image_size: int, fit: Fit | None, upright: bool) -> torch.Tensor:
     """uint8 [3, S, S], or [frames, 3, S, S] where there are several."""
-    if isinstance(source, Clip):
+    if isinstance(source, Video):
         frames = decode_clip(source.path, image_size, source.frames)
     else:
         frames = torch.stack([decode_image(path, image_size, fit, upright=upright) for path in source])
@@ -127,7 +127,7 @@ def _decode(source: Source, image_size: int, fit: Fit | None, upright: bool) -> 
 
 
 def _first_file(source: Source) -> str:
-    if isinstance(source, Clip):
+    if isinstance(source, Video):
         return f"file {source.path}"
     return f"first file {source[0] if source else 'none'}"
 

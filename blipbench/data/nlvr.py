@@ -3,8 +3,8 @@
 A file is a JSON list of
     {"sentence": "...", "label": "True" | "False", "images": ["dev/dev-1-0-img0.png", "dev/dev-1-0-img1.png"]}
 
-In go a data folder and an annotation file, out comes an NlvrDataset whose image files are known to be there, looked up
-in the folder and in its images/. The first image is the left one. Records are counted from 1 in messages.
+Takes a data folder and an annotation file, and returns an NlvrDataset whose images exist in the folder or in its
+images/. The first image is the left one. Records are counted from 1 in messages.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from blipbench.data.files import first_of, read_annotation, require_files
-from blipbench.data.records import image_path, json_kind, refuse_problems, require_fields, require_text
+from blipbench.data.records import image_path, json_kind, require_fields, require_text
 from blipbench.data.text import normalise_caption
 
 _EXPECTED = (
@@ -64,17 +64,26 @@ class _Statement:
 
 
 def read_nlvr(
-    root: Path, annotation: Path, *, name: str, split: str, max_words: int, limit: int | None = None
+    root: Path,
+    annotation: Path,
+    *,
+    name: str,
+    split: str,
+    max_words: int,
+    limit: int | None = None,
+    advice: str | None = None,
 ) -> NlvrDataset:
-    """The split that `annotation` describes. `name` is the task's, for messages; `limit` keeps the first image pairs
-    with all their sentences. Sentences are normalised to at most `max_words` words.
+    """The split that `annotation` describes. `name` is the task's, for messages.
+
+    `limit` keeps the first image pairs with all their sentences. Sentences are normalised to at most `max_words` words.
+    `advice` is what to do if images are missing. By default, it is to prepare the task's data.
 
     Raises:
         DataError: the annotation is unreadable or malformed, or images are missing or empty.
         UsageError: `limit` is not positive.
     """
     records, sha256 = read_annotation(annotation, _EXPECTED)
-    statements = _parse(records, annotation)
+    statements, problems = _parse(records, annotation)
     all_pairs = {paths: number for number, paths in enumerate(dict.fromkeys(s.paths for s in statements))}
     pairs = first_of(list(all_pairs), limit, "image pair")
     kept = [s for s in statements if all_pairs[s.paths] < len(pairs)]
@@ -82,14 +91,14 @@ def read_nlvr(
     images = {path: name for s in kept for path, name in zip(s.paths, s.names, strict=True)}
     number = {path: place for place, path in enumerate(images)}
     named = [(as_written, path) for path, as_written in images.items()]
-    files = require_files(root, named, name, f"run `blipbench data prepare {name}`")
+    sources = require_files(root, named, name, problems, advice)
     return NlvrDataset(
         name=name,
         split=split,
         annotation=annotation,
         annotation_sha256=sha256,
         images=list(images.values()),
-        sources=[(file,) for file in files],
+        sources=sources,
         pairs=[(number[left], number[right]) for left, right in pairs],
         sentences=[normalise_caption(s.sentence, max_words) for s in kept],
         labels=[s.label for s in kept],
@@ -98,7 +107,8 @@ def read_nlvr(
     )
 
 
-def _parse(records: Sequence[Any], annotation: Path) -> list[_Statement]:
+def _parse(records: Sequence[Any], annotation: Path) -> tuple[list[_Statement], list[str]]:
+    """The sound records, and the problems of the others."""
     statements: list[_Statement] = []
     problems: list[str] = []
     for number, record in enumerate(records, start=1):
@@ -106,8 +116,7 @@ def _parse(records: Sequence[Any], annotation: Path) -> list[_Statement]:
             statements.append(_check_record(record))
         except ValueError as error:
             problems.append(f"{annotation}: record {number}: {error}")
-    refuse_problems(problems)
-    return statements
+    return statements, problems
 
 
 def _check_record(record: Any) -> _Statement:

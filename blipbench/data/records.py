@@ -4,8 +4,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from blipbench.errors import DataProblems
-
 
 def json_kind(value: Any) -> str:
     """What a JSON value is, in JSON's words."""
@@ -14,12 +12,12 @@ def json_kind(value: Any) -> str:
 
 
 def has_half_surrogate(text: str) -> bool:
-    """JSON can spell half a surrogate pair; it is no character, and neither tokenizers nor Parquet take it."""
+    """Whether the text has half a surrogate pair. JSON can state one, but tokenizers and Parquet do not accept it."""
     return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def path_inside(relative: str) -> str:
-    """`relative` without "." and ".."; ValueError says why it cannot name a file under the folder it is relative to."""
+    """`relative` without "." and "..". ValueError says why it cannot name a file inside a folder."""
     if not relative or "\0" in relative or has_half_surrogate(relative):
         raise ValueError("is not a file name")
     path = os.path.normpath(relative)
@@ -31,7 +29,7 @@ def path_inside(relative: str) -> str:
 
 
 def image_path(image: Any, called: str = "'image'") -> str:
-    """As `path_inside`, of what a record names as its image, which may be no text at all."""
+    """As `path_inside`, for the value that a record states as its image, of any type."""
     if not isinstance(image, str):
         raise ValueError(f"{called} is {json_kind(image)}, not a file name")
     try:
@@ -41,7 +39,7 @@ def image_path(image: Any, called: str = "'image'") -> str:
 
 
 def require_fields(record: Any, fields: Sequence[str], expected: str) -> None:
-    """ValueError says which of them the record has not, and what was expected of it."""
+    """ValueError says which field is missing, and what was expected."""
     if not isinstance(record, dict):
         raise ValueError(f"is {json_kind(record)}; {expected}")
     for field in fields:
@@ -50,15 +48,8 @@ def require_fields(record: Any, fields: Sequence[str], expected: str) -> None:
 
 
 def require_text(text: Any, called: str) -> None:
-    """ValueError where it is none, or could not be written as UTF-8."""
+    """ValueError if it is not text, or cannot be encoded as UTF-8."""
     if not isinstance(text, str):
         raise ValueError(f"{called} is {json_kind(text)}, not a string")
     if has_half_surrogate(text):
         raise ValueError(f"{called} holds half a surrogate pair, which is not text: {text!a}")
-
-
-def refuse_problems(problems: Sequence[str]) -> None:
-    """Raise DataProblems if there is a problem with the records of a file."""
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
-        raise DataProblems(problems[0] + more, list(problems))

@@ -31,10 +31,9 @@ def read_retrieval(
         DataError: the annotation is unreadable or malformed, or images are missing or empty.
         UsageError: `limit` is not positive.
     """
-    captioned = CAPTION_READERS[reader](annotation, split, columns).require_sound(name)
+    captioned = CAPTION_READERS[reader](annotation, split, columns)
     kept = first_of(captioned.images, limit)
-    images = [(item.image, item.path) for item in kept]
-    files = require_files(root, images, name, f"run `blipbench data prepare {name}`")
+    sources = require_files(root, [(item.image, item.path) for item in kept], name, captioned.problems)
     return RetrievalDataset(
         name=name,
         split=split,
@@ -42,7 +41,7 @@ def read_retrieval(
         annotation=annotation,
         annotation_sha256=captioned.sha256,
         names=[item.image for item in kept],
-        sources=[(file,) for file in files],
+        sources=sources,
         texts=[normalise_caption(caption, max_words) for item in kept for caption in item.captions],
         image_of_text=np.repeat(np.arange(len(kept), dtype=np.int32), [len(item.captions) for item in kept]),
         total_images=len(captioned.images),

@@ -9,65 +9,73 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from blipbench.data.captioned import Captioned, CaptionedImage
-from blipbench.data.records import has_half_surrogate, json_kind, path_inside
+from blipbench.data.files import other_format
+from blipbench.data.records import json_kind, path_inside, require_text
 from blipbench.errors import DataError
 
 _SUFFIXES = ".csv, .tsv, .jsonl or .json"
 
 
 class Row(NamedTuple):
-    """One row's cells by column; `where` names it in messages, e.g. "captions.csv: line 3"."""
+    """One row's cells by column. `where` names it in messages, e.g. "captions.csv: line 3"."""
 
     where: str
     cells: dict[str, Any]
 
     def text(self, column: str) -> str:
-        """The cell as text. Raises DataError where there is none."""
-        if column not in self.cells or self.cells[column] is None:
-            raise DataError(f"{self.where}: there is no {column!r}; its columns are {', '.join(self.cells)}")
-        value = self.cells[column]
-        if not isinstance(value, str):
-            raise DataError(f"{self.where}: {column!r} is {json_kind(value)}, not a string")
-        if has_half_surrogate(value):
-            raise DataError(f"{self.where}: {column!r} holds half a surrogate pair, which is not text: {value!a}")
-        return value
+        """The cell as text. ValueError says why it is none."""
+        if self.cells.get(column) is None:
+            raise ValueError(f"there is no {column!r}; its columns are {_names(self.cells)}")
+        text: str = self.cells[column]
+        require_text(text, repr(column))
+        return text
 
 
 def read_table(annotation: Path, *, image: str, captions: Sequence[str]) -> Captioned:
     """The images that the column `image` names, with the captions in the columns `captions`.
 
     The cell of a caption holds a text or, in JSON, a list of texts. An empty cell is not a caption. Every image needs
-    at least one caption. Raises DataError naming the file, the row and the column.
+    at least one caption. Raises DataError if the file has no such columns.
     """
-    rows, sha256 = read_rows(annotation)
+    rows, problems, sha256 = read_rows(annotation)
     known = list(dict.fromkeys(column for row in rows for column in row.cells))
     for column in (image, *captions):
-        if column not in known:
+        if rows and column not in known:
             raise DataError(
-                f"{annotation}: no column is called {column!r}; there are {', '.join(map(str, known))}; "
+                f"{annotation}: no column is called {column!r}; there are {_names(known)}; "
                 "name yours under data.columns in the task"
             )
     by_path: dict[str, CaptionedImage] = {}
     for row in rows:
-        name = row.text(image)
         try:
-            path = path_inside(name)
+            name = row.text(image)
+            try:
+                path = path_inside(name)
+            except ValueError as error:
+                raise ValueError(f"{image} {name!r} {error}") from None
+            found = by_path.setdefault(path, CaptionedImage(name, path, []))
+            found.captions.extend(_captions(row, captions))
         except ValueError as error:
-            raise DataError(f"{row.where}: {image} {name!r} {error}") from None
-        by_path.setdefault(path, CaptionedImage(name, path, [])).captions.extend(_captions(row, captions))
-    for item in by_path.values():
-        if not item.captions:
-            raise DataError(f"{annotation}: {item.image} has no caption in {', '.join(captions)}; it needs one")
-    return Captioned(list(by_path.values()), sha256, own=True)
+            problems.append(f"{row.where}: {error}")
+    if not problems:  # else the caption may be in a faulty row
+        problems += [
+            f"{annotation}: {item.image} has no caption in {', '.join(captions)}; it needs one"
+            for item in by_path.values()
+            if not item.captions
+        ]
+    return Captioned(list(by_path.values()), sha256, problems, own=True)
 
 
-def read_rows(path: Path) -> tuple[list[Row], str]:
-    """The rows of a table and the file's sha256. Raises DataError with the line where the file is malformed."""
+def read_rows(path: Path) -> tuple[list[Row], list[str], str]:
+    """The sound rows of a table, the problems of the others, and the file's sha256.
+
+    Raises DataError if the file is not a table or has no rows.
+    """
     parse = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _json_lines, ".json": _json_list}.get(path.suffix.lower())
     if parse is None:
         raise DataError(f"{path}: a table ends in {_SUFFIXES}, not in {path.suffix or 'nothing'!r}")
@@ -80,10 +88,13 @@ def read_rows(path: Path) -> tuple[list[Row], str]:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not {encoding} text; save the file as UTF-8") from error
-    rows = list(parse(path, text))
-    if not rows:
+    if "\0" in text:
+        raise DataError(f"{path}: byte {content.index(0)} is NUL, so the file is not {encoding} text; save it as UTF-8")
+    problems: list[str] = []
+    rows = list(parse(path, text, problems))
+    if not rows and not problems:
         raise DataError(f"{path}: there are no rows in it")
-    return rows, hashlib.sha256(content).hexdigest()
+    return rows, problems, hashlib.sha256(content).hexdigest()
 
 
 def _captions(row: Row, columns: Sequence[str]) -> Iterator[str]:
@@ -94,25 +105,30 @@ def _captions(row: Row, columns: Sequence[str]) -> Iterator[str]:
                 yield text
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[Row]:
+def _names(columns: Iterable[str]) -> str:
+    """The columns, readable in a message whatever their names contain."""
+    return ", ".join(column if column.isprintable() else repr(column) for column in columns)
+
+
+def _csv_rows(path: Path, text: str, problems: list[str]) -> Iterator[Row]:
     separator = "\t" if path.suffix.lower() == ".tsv" else _separator(path, text)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         header = next(lines, [])
         if len(set(header)) < len(header):
-            raise DataError(f"{path}: line 1: two columns have the same name: {', '.join(header)}")
+            raise DataError(f"{path}: line 1: two columns have the same name: {_names(header)}")
         start = lines.line_num + 1
         for cells in lines:
             where, start = f"{path}: line {start}", lines.line_num + 1
             if cells and len(cells) != len(header):
-                raise DataError(
+                problems.append(
                     f"{where}: {len(cells)} cells, but the header names {len(header)} columns "
-                    f"({', '.join(header)}); a text that contains the separator must be in double quotes"
+                    f"({_names(header)}); a text that contains the separator must be in double quotes"
                 )
-            if cells:  # else an empty line
+            elif cells:  # else an empty line
                 yield Row(where, dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        raise DataError(f"{path}: line {lines.line_num}: {error}") from error
+    except csv.Error as error:  # the end of the text in quotes is unknown, and so are the lines after it
+        problems.append(f"{path}: line {lines.line_num}: {error}")
 
 
 def _separator(path: Path, text: str) -> str:
@@ -126,29 +142,43 @@ def _separator(path: Path, text: str) -> str:
     return found[0] if found else ","
 
 
-def _json_lines(path: Path, text: str) -> Iterator[Row]:
+def _json_lines(path: Path, text: str, problems: list[str]) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             where = f"{path}: line {number}"
-            yield _object(where, _parse_json(where, line))
+            try:
+                yield Row(where, _object(_parse_json(line)))
+            except ValueError as error:
+                problems.append(f"{where}: {error}")
 
 
-def _json_list(path: Path, text: str) -> Iterator[Row]:
-    records = _parse_json(str(path), text)
+def _json_list(path: Path, text: str, problems: list[str]) -> Iterator[Row]:
+    try:
+        records = _parse_json(text)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
     if not isinstance(records, list):
-        raise DataError(f"{path} holds {json_kind(records)}, not a list of objects, one for each row")
+        expected = "expected a list of objects, one for each row"
+        raise DataError(f"{path} holds {json_kind(records)}, not a list; {other_format(records) or expected}")
     for number, record in enumerate(records, start=1):
-        yield _object(f"{path}: row {number}", record)
+        where = f"{path}: row {number}"
+        try:
+            yield Row(where, _object(record))
+        except ValueError as error:
+            problems.append(f"{where}: {error}")
 
 
-def _parse_json(where: str, text: str) -> Any:
+def _parse_json(text: str) -> Any:
+    """ValueError says why it is not JSON."""
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:  # also an integer of thousands of digits, and endless nesting
-        raise DataError(f"{where}: not JSON: {error}") from error
+    except RecursionError:
+        raise ValueError("not JSON: it is nested too deeply") from None
+    except ValueError as error:  # also an integer of thousands of digits
+        raise ValueError(f"not JSON: {error}") from error
 
 
-def _object(where: str, record: Any) -> Row:
+def _object(record: Any) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise DataError(f"{where}: is {json_kind(record)}, not an object with a column each")
-    return Row(where, record)
+        raise ValueError(f"is {json_kind(record)}, not an object with a value for each column")
+    return record

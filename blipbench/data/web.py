@@ -14,7 +14,7 @@ from typing import Any
 from blipbench.data.captioned import CaptionedImage
 from blipbench.data.captions import CaptionDataset
 from blipbench.data.files import first_of, read_annotation, require_files
-from blipbench.data.records import image_path, json_kind, refuse_problems, require_fields, require_text
+from blipbench.data.records import image_path, json_kind, require_fields, require_text
 from blipbench.errors import UsageError
 
 WEB_WORDS = 30
@@ -32,14 +32,15 @@ def read_web(annotation: Path, images: Path | None, *, name: str, limit: int | N
     if images is not None and not images.is_dir():
         raise UsageError(f"--images {images} is not a folder; give the one that the image names of {annotation} are in")
     records, sha256 = read_annotation(annotation, _EXPECTED)
-    captioned = _parse(records, annotation)
+    captioned, problems = _parse(records, annotation)
     kept = first_of(captioned, limit)
     root = annotation.parent if images is None else images
-    files = require_files(
+    sources = require_files(
         root,
         [(item.image, item.path) for item in kept],
         str(annotation),
-        "say with --images where they are, or remove them from the file",
+        problems,
+        "give their folder with --images, or remove them from the file",
     )
     return CaptionDataset(
         name=name,
@@ -48,14 +49,15 @@ def read_web(annotation: Path, images: Path | None, *, name: str, limit: int | N
         annotation_sha256=sha256,
         image_ids=list(range(len(kept))),
         names=[item.image for item in kept],
-        sources=[(file,) for file in files],
+        sources=sources,
         references=[item.captions for item in kept],
         domains=[None] * len(kept),
         total_images=len(captioned),
     )
 
 
-def _parse(records: Sequence[Any], annotation: Path) -> list[CaptionedImage]:
+def _parse(records: Sequence[Any], annotation: Path) -> tuple[list[CaptionedImage], list[str]]:
+    """The images of the sound records, and the problems of the others."""
     by_path: dict[str, CaptionedImage] = {}
     problems: list[str] = []
     for number, record in enumerate(records, start=1):
@@ -65,8 +67,7 @@ def _parse(records: Sequence[Any], annotation: Path) -> list[CaptionedImage]:
             problems.append(f"{annotation}: record {number}: {error}")
             continue
         by_path.setdefault(found.path, CaptionedImage(found.image, found.path, [])).captions.extend(found.captions)
-    refuse_problems(problems)
-    return list(by_path.values())
+    return list(by_path.values()), problems
 
 
 def _captioned_image(record: Any) -> CaptionedImage:

@@ -23,6 +23,8 @@ SCHEMA_VERSION: Literal[1] = 1
 
 Status = Literal["complete", "incomplete", "suspect"]
 
+MANY_UNKNOWN = 0.05  # a larger share of unknown tokens is worth a warning
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

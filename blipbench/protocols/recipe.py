@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from blipbench.config.task import Task
+from blipbench.config.task import Split, Task
 from blipbench.data.dataset import Dataset
 from blipbench.device import Runtime
 from blipbench.errors import UsageError
@@ -44,10 +44,15 @@ class Recipe:
 
 def annotation_of(task: Task, split: str) -> str:
     """The file name of a split's annotation."""
-    for known, filename in task.data.annotations.items():
-        if known == split:
-            return filename
-    raise UsageError(f"--split {split}: {task.name} has the splits {', '.join(task.data.annotations)}")
+    filename = file_of_split(task.data.annotations, split)
+    if filename is None:
+        raise UsageError(f"--split {split}: {task.name} has the splits {', '.join(task.data.annotations)}")
+    return filename
+
+
+def file_of_split(files: Mapping[Split, str], split: str) -> str | None:
+    """The file name of a split that the user named, if there is one."""
+    return next((filename for known, filename in files.items() if known == split), None)
 
 
 def at_image_size(task: Task, config: ModelConfig) -> ModelConfig:

@@ -18,11 +18,10 @@ from rich.text import Text
 from blipbench.config.task import Task
 from blipbench.config.tasks import load_task
 from blipbench.errors import UsageError
-from blipbench.evaluation.result import DataRecord, MetricValue, Result, StageRecord
+from blipbench.evaluation.result import MANY_UNKNOWN, DataRecord, MetricValue, Result, StageRecord
 from blipbench.reporting.published import PublishedRow, published_row
 
 _SHOWN_FAILURES = 10
-MANY_UNKNOWN = 0.05  # a larger share of unknown tokens causes a warning
 _STATUS_STYLE = {"complete": "green", "incomplete": "yellow", "suspect": "bold red"}
 
 

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 from blipbench.data.files import find_annotation, joint_sha256, read_annotation, require_files
 from blipbench.data.nlvr import read_nlvr
-from blipbench.data.records import has_half_surrogate, image_path, json_kind, refuse_problems, require_fields
+from blipbench.data.records import has_half_surrogate, image_path, json_kind, require_fields
 from blipbench.data.text import normalise_caption, normalise_question
 from blipbench.training.spec import TrainSpec
 
+_ADVICE = "check --data and the names in the annotation"
 GENOME_WEIGHT = 0.2  # of a Visual Genome question's only answer, in the reference's VQA data set
 
 
@@ -102,10 +103,10 @@ def _read_records(spec: TrainSpec, root: Path, files: Sequence[Path], make: _Mak
     names: list[str] = []
     examples: list[Example] = []
     hashes: list[str] = []
+    problems: list[str] = []
     for file in files:
         records, sha256 = read_annotation(file, _EXPECTED[make])
         hashes.append(sha256)
-        problems: list[str] = []
         for number, record in enumerate(records, start=1):
             try:
                 require_fields(record, (), _EXPECTED[make])
@@ -116,9 +117,9 @@ def _read_records(spec: TrainSpec, root: Path, files: Sequence[Path], make: _Mak
                 examples += make(spec, image, record)
             except ValueError as error:
                 problems.append(f"{file}: record {number}: {error}")
-        refuse_problems(problems)
     named = list(zip(names, place, strict=True))
-    paths = require_files(root, named, spec.name, "check --data and the names in the annotation")
+    sources = require_files(root, named, spec.name, problems, _ADVICE)
+    paths = [path for (path,) in sources]
     return TrainingSet(names, paths, examples, joint_sha256(hashes))
 
 
@@ -128,7 +129,7 @@ def _read_statements(spec: TrainSpec, root: Path, files: Sequence[Path]) -> Trai
     examples: list[Example] = []
     hashes: list[str] = []
     for file in files:
-        read = read_nlvr(root, file, name=spec.name, split="train", max_words=spec.data.max_words)
+        read = read_nlvr(root, file, name=spec.name, split="train", max_words=spec.data.max_words, advice=_ADVICE)
         first = len(names)
         names += read.images
         paths += [file for (file,) in read.sources]

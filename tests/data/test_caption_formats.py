@@ -91,7 +91,7 @@ def test_cocos_captions_keep_the_order_of_its_images_and_their_ids(root: Path) -
 
 @pytest.mark.parametrize("content, reader", [(SPLITS, "karpathy_splits"), (COCO, "coco_captions")])
 def test_another_reader_names_the_one_that_fits(root: Path, content: Any, reader: str) -> None:
-    with pytest.raises(DataError, match=f"set data.reader to {reader}"):
+    with pytest.raises(DataError, match=f"which the reader {reader} reads"):
         read_retrieval(root, write(root, content), name="x", split="test", max_words=30)
 
 

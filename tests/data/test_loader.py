@@ -15,7 +15,7 @@ from PIL import Image
 from shared_memory import can_mount, with_shared_memory
 from torch.utils.data import DataLoader, Dataset
 
-from blipbench.data.dataset import Clip
+from blipbench.data.dataset import Video
 from blipbench.data.images import decode_image
 from blipbench.data.loader import Squares, batches_of, load_pixels, set_up_worker
 from blipbench.data.video import decode_clip
@@ -79,7 +79,7 @@ def test_clips_of_different_lengths_are_refused_before_decoding(tmp_path: Path) 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_video_file_is_decoded_to_its_frames(tmp_path: Path, workers: int) -> None:
-    clips = [Clip(write_clip(tmp_path / f"{count}.mp4", count), frames=8) for count in (8, 20, 3)]
+    clips = [Video(write_clip(tmp_path / f"{count}.mp4", count), frames=8) for count in (8, 20, 3)]
     batches = list(load_pixels(clips, Squares(16, 16), workers))
     assert [batch.indices for batch in batches] == [[0, 1], [2]]
     assert torch.equal(batches[0].pixels[1], decode_clip(clips[1].path, 16))
@@ -87,13 +87,13 @@ def test_a_video_file_is_decoded_to_its_frames(tmp_path: Path, workers: int) -> 
 
 @pytest.mark.parametrize("batch_size, items", [(1, 1), (7, 1), (8, 1), (16, 2), (30, 3)])
 def test_the_batch_size_counts_frames(tmp_path: Path, batch_size: int, items: int) -> None:
-    clip = Clip(write_clip(tmp_path / "clip.mp4", 8), frames=8)
+    clip = Video(write_clip(tmp_path / "clip.mp4", 8), frames=8)
     first = next(load_pixels([clip] * 4, Squares(16, batch_size), 0))
     assert first.pixels.shape == (items, 8, 3, 16, 16)
 
 
 def test_a_bad_video_is_a_failure_beside_its_sound_neighbours(tmp_path: Path) -> None:
-    clips = [Clip(write_clip(tmp_path / f"{number}.mp4", 8), frames=8) for number in range(3)]
+    clips = [Video(write_clip(tmp_path / f"{number}.mp4", 8), frames=8) for number in range(3)]
     clips[1].path.write_bytes(b"")
     (batch,) = load_pixels(clips, Squares(16, 24), 1)
     assert (batch.indices, [position for position, _ in batch.failures]) == ([0, 2], [1])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from blipbench.data.dataset import Clip, RetrievalDataset
+from blipbench.data.dataset import RetrievalDataset, Video
 from blipbench.data.msrvtt import read_msrvtt
 from blipbench.errors import DataError, UsageError
 
@@ -34,7 +34,7 @@ def test_a_line_is_a_clip_of_eight_frames_with_one_caption(tmp_path: Path, folde
     put_videos(tmp_path, folder)
     dataset = read(tmp_path, RECORDS)
     assert dataset.is_video and dataset.frames == 8
-    assert list(dataset.sources) == [Clip(tmp_path / folder / f"{r['clip_name']}.mp4", 8) for r in RECORDS]
+    assert list(dataset.sources) == [Video(tmp_path / folder / f"{r['clip_name']}.mp4", 8) for r in RECORDS]
     assert dataset.names == ["video7020", "video7021", "video7024"]
     assert dataset.texts[0] == "a woman creating a fondant baby"
     assert dataset.image_of_text.tolist() == [0, 1, 2]
@@ -67,7 +67,7 @@ def test_missing_and_empty_videos_are_counted_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"clip_name": "video7020"}, "line 3: clip 'video7020' is that of .*line 1 again"),
+        ({"clip_name": "video7020"}, "line 3: clip 'video7020' is also that of .*line 1"),
         ({"clip_name": "../x"}, "line 3: clip_name '../x' leaves the data folder"),
         ({"clip_name": None}, "line 3: there is no 'clip_name'"),
         ({"caption": 7}, "line 3: 'caption' is a number"),

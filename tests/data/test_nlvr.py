@@ -94,7 +94,7 @@ def test_a_malformed_record_is_named_by_its_number(read: Read, bad: Any, message
 
 
 def test_further_problems_are_counted(read: Read) -> None:
-    with pytest.raises(DataError, match=r"record 1: .* \(and 1 more\)"):
+    with pytest.raises(DataError, match=r"record 1: .* \(and 1 more: `blipbench data verify nlvr` lists all\)"):
         read(record(label=1), record(label=0))
 
 

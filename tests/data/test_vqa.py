@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from goldens import Golden
 
-from blipbench.data.vqa import VqaDataset, read_answer_list, read_vqa
+from blipbench.data.vqa import VqaDataset, read_vqa
 from blipbench.errors import DataError, UsageError
 
 Read = Callable[..., VqaDataset]
@@ -39,7 +39,16 @@ def read(tmp_path: Path) -> Read:
     ) -> VqaDataset:
         annotation = tmp_path / f"vqa_{split}.json"
         annotation.write_text(json.dumps(list(questions) if content is None else content))
-        return read_vqa(tmp_path, annotation, name="vqa", split=split, limit=limit)
+        return read_vqa(
+            tmp_path,
+            annotation,
+            name="vqa",
+            split=split,
+            limit=limit,
+            answer_list="answer_list.json",
+            ground_truth=OFFICIAL,
+            needs_answers=split == "val",
+        )
 
     return read_questions
 
@@ -53,7 +62,8 @@ def write_truth(tmp_path: Path) -> Callable[..., None]:
 
 
 def test_the_golden_questions(golden: Golden) -> None:
-    data = read_vqa(golden.data, golden.data / "vqa_test.json", name="vqa", split="test")
+    annotation = golden.data / "vqa_test.json"
+    data = read_vqa(golden.data, annotation, name="vqa", split="test", answer_list="answer_list.json")
     assert data.counts == {"images": 10, "questions": 10, "answer list": 20}
     assert data.questions[1] == "is there a square in the picture?"
     assert data.question_ids[:2] == [5000, 5011]
@@ -143,7 +153,7 @@ def test_missing_and_empty_images_are_counted_once_each(read: Read, tmp_path: Pa
 @pytest.mark.parametrize(
     "second, message",
     [
-        (question(1), "record 2: question_id 1 is that of record 1 too"),
+        (question(1), "record 2: question_id 1 is also that of record 1"),
         (question("2"), "record 2: 'question_id' is '2', not a whole number"),
         (question(True), "record 2: 'question_id' is True"),
         (question(2, "../x.png"), "record 2: image '../x.png' leaves the data folder"),
@@ -208,8 +218,7 @@ def test_a_bad_annotation_is_named(
         ({"yes": 1}, "holds an object, not a list"),
     ],
 )
-def test_a_bad_answer_list_is_refused(tmp_path: Path, answers: Any, message: str) -> None:
-    path = tmp_path / "answer_list.json"
-    path.write_text(json.dumps(answers))
+def test_a_bad_answer_list_is_refused(read: Read, tmp_path: Path, answers: Any, message: str) -> None:
+    (tmp_path / "answer_list.json").write_text(json.dumps(answers))
     with pytest.raises(DataError, match=message):
-        read_answer_list(path)
+        read(question())

@@ -207,7 +207,14 @@ def test_the_nocaps_reader_finds_ten_references_and_three_domains(made: Path) ->
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_the_vqa_reader_finds_ten_answers_and_their_types(made: Path, split: str) -> None:
-    data = read_vqa(made, made / f"vqa_{split}.json", name="x", split=split)
+    data = read_vqa(
+        made,
+        made / f"vqa_{split}.json",
+        name="x",
+        split=split,
+        answer_list="answer_list.json",
+        ground_truth=f"v2_mscoco_{split}{2014 if split == 'val' else 2015}_annotations.json",
+    )
     assert data.answers is not None and {len(answers) for answers in data.answers} == {10}
     assert data.answer_types is not None and set(data.answer_types) <= {"yes/no", "number", "other"}
     assert len(data.questions) == 2 * len(data.sources)

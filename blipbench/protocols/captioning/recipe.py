@@ -17,7 +17,7 @@ from blipbench.protocols.captioning.score import score
 from blipbench.protocols.captioning.self_check import check_sample
 from blipbench.protocols.captioning.stages import CAPTION_ROWS, CaptionImages
 from blipbench.protocols.captioning.task import CaptioningTask
-from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
+from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size, file_of_split
 
 
 def read(task: CaptioningTask, root: Path, split: str, limit: int | None) -> CaptionDataset:
@@ -35,11 +35,9 @@ def read(task: CaptioningTask, root: Path, split: str, limit: int | None) -> Cap
 
 def _references(task: CaptioningTask, root: Path, split: str) -> Path | None:
     """The file of the split's reference captions, or None if it is absent: a run can do without it."""
-    for known, filename in task.data.references.items():
-        if known == split:
-            places = annotation_places(root, filename, task.name)
-            return next((place for place in places if os.path.isfile(place)), None)
-    return None
+    filename = file_of_split(task.data.references, split)
+    places = annotation_places(root, filename, task.name) if filename else ()
+    return next((place for place in places if os.path.isfile(place)), None)
 
 
 def load(task: CaptioningTask, checkpoint: Checkpoint, runtime: Runtime) -> BlipCaptionRunner:

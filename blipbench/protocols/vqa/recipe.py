@@ -18,7 +18,7 @@ from blipbench.models.blip import BlipVqa
 from blipbench.models.checkpoint import Checkpoint, load_weights
 from blipbench.models.tokenizer import load_tokenizer
 from blipbench.protocols.base import Protocol
-from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size
+from blipbench.protocols.recipe import Recipe, annotation_of, at_image_size, file_of_split
 from blipbench.protocols.vqa.score import score
 from blipbench.protocols.vqa.self_check import check_sample
 from blipbench.protocols.vqa.stages import ANSWER_ROWS, AnswerStage
@@ -35,8 +35,8 @@ def read(task: VqaTask, root: Path, split: str, limit: int | None) -> VqaDataset
         max_words=task.data.max_words,
         limit=limit,
         answer_list=task.data.answer_list if task.settings.mode == "rank" else None,
-        ground_truth=task.data.ground_truth,  # type: ignore[arg-type]
-        public=task.data.public,
+        ground_truth=file_of_split(task.data.ground_truth, split),
+        needs_answers=split in task.data.public,
     )
 
 

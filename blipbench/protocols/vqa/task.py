@@ -2,10 +2,9 @@
 
 from typing import Literal
 
-from pydantic import PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
 from blipbench.config.task import DataSpec, Spec, Split, Task
-from blipbench.data.vqa_files import ANSWER_LIST, GROUND_TRUTH, PUBLIC
 
 
 class VqaSettings(Spec):
@@ -42,9 +41,15 @@ class VqaData(DataSpec):
     """
 
     reader: Literal["vqa"]
-    answer_list: str = ANSWER_LIST
-    ground_truth: dict[Split, str] = GROUND_TRUTH
-    public: tuple[Split, ...] = PUBLIC
+    answer_list: str = "answer_list.json"
+    ground_truth: dict[Split, str] = Field(
+        default={
+            "train": "v2_mscoco_train2014_annotations.json",
+            "val": "v2_mscoco_val2014_annotations.json",
+            "test": "v2_mscoco_test2015_annotations.json",  # VQAv2's own is not public; generated data have one
+        }
+    )
+    public: tuple[Split, ...] = ("train", "val")
 
 
 class VqaTask(Task):

@@ -22,7 +22,8 @@ def case(golden: Golden) -> VqaCase:
 
 @pytest.fixture(scope="module")
 def dataset(golden: Golden) -> VqaDataset:
-    return read_vqa(golden.data, golden.data / "vqa_test.json", name="vqa", split="test")
+    annotation = golden.data / "vqa_test.json"
+    return read_vqa(golden.data, annotation, name="vqa", split="test", answer_list="answer_list.json")
 
 
 @pytest.fixture(scope="module")
