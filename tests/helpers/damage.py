@@ -24,7 +24,8 @@ TEXTS: list[Any] = [
     "%s{0}",
 ]
 KINDS: list[Any] = [None, True, False, [], {}, [[]], [None], {"": None}, {"x": {"y": [1]}}]
-ANYTHING = st.sampled_from([*NUMBERS, *TEXTS, *KINDS])
+# Copies, because a value that is spoilt once more is changed in place.
+ANYTHING = st.sampled_from([*NUMBERS, *TEXTS, *KINDS]).map(copy.deepcopy)
 
 
 def nested(depth: int) -> Any:
