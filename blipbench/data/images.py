@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from blipbench.errors import DataError
 
@@ -107,11 +107,21 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
         image = image.convert(VIA[image.mode])
     # Pillow opens a greyscale PPM of 16 bits, and in older versions such a PNG, in mode I.
     if image.mode in SIXTEEN_BITS or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        levels = np.asarray(image).astype(np.uint32)  # [H, W], 0 to 65535
-        image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+        image = _to_grey(image)
     if image.mode not in CONVERTIBLE:
         raise DataError(f"{path}: images of mode {image.mode} are not supported; save it as RGB with 8 bits a channel")
     return image.convert("RGB")
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    """A greyscale image of 16 bits scaled to 8. Pillow neither scales a TIFF of 12 bits nor inverts one of 16."""
+    levels = np.asarray(image).astype(np.uint32)  # [H, W], 0 to `white`
+    white = 65535
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        white = 4095 if image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE) == (12,) else white
+        if image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:  # 0 is white
+            levels = white - levels
+    return Image.fromarray(((levels * 255 + white // 2) // white).astype(np.uint8))
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:

@@ -120,7 +120,7 @@ def _parse(records: Sequence[Any], annotation: Path) -> tuple[list[_Statement], 
 
 
 def _check_record(record: Any) -> _Statement:
-    """ValueError says what is wrong with the record."""
+    """Raises ValueError that says what is wrong with the record."""
     require_fields(record, ("sentence", "label", "images"), _EXPECTED)
     sentence, label, images = record["sentence"], record["label"], record["images"]
     require_text(sentence, "'sentence'")

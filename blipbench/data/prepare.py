@@ -1,8 +1,8 @@
-"""`blipbench data prepare`: says what a task's data folder needs from where, fetches what is free, checks hashes.
+"""`blipbench data prepare`: lists the files that a task needs, downloads those that are free, and checks their hashes.
 
-In go the task's list of sources and the data folder, out comes a PrepareReport with one line per source. A file that
-is there is never fetched again nor overwritten. Where no hash is published, the sha256 of the first file seen is kept
-beside it (`<file>.sha256`, as sha256sum writes and checks it), so that a later change is noticed.
+Takes the task's list of sources and the data folder, and returns a PrepareReport with one line for each source. A file
+that exists is never downloaded again or overwritten. If no hash is published, the sha256 of the first file is kept
+beside it (`<file>.sha256`, in the format of sha256sum), so that a later change is noticed.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ _State: TypeAlias = Literal["ok", "missing", "wrong"]
 
 @dataclasses.dataclass(frozen=True)
 class PrepareReport:
-    """One line per source; `missing` and `wrong` repeat the files that are not there, or not what they should be."""
+    """One line for each source. `missing` and `wrong` are the files that are absent, or not what they should be."""
 
     lines: list[str]
     missing: list[str]
@@ -37,9 +37,9 @@ class PrepareReport:
 def prepare(
     task_name: str, sources: Sequence[SourceSpec], root: Path, progress: Progress | None = None
 ) -> PrepareReport:
-    """Bring `root` as near to what the task needs as can be done without the user.
+    """Download to `root` what the task needs and what is freely available.
 
-    What cannot be had (no network, a refusal, a form to fill in) is listed with its address and its place, not raised.
+    What cannot be downloaded (no network, a refusal, a form to fill in) is listed with its address and its place.
     Raises UsageError if a source's `file` leaves the data folder.
     """
     missing: list[str] = []

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,7 +134,7 @@ def _csv_rows(path: Path, text: str, problems: list[str]) -> Iterator[Row]:
 
 def _separator(path: Path, text: str) -> str:
     """The one that parts the header: a comma, or in its absence a semicolon or a tab. Raises DataError if both do."""
-    header = text.split("\n", 1)[0]
+    header = re.sub(r'"[^"]*"', "", text.split("\n", 1)[0])  # names in quotes may contain any of them
     if "," in header:
         return ","
     found = [separator for separator in (";", "\t") if separator in header]

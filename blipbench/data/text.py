@@ -1,7 +1,7 @@
-"""Text as the models were trained on it: the reference's normalisation, character for character.
+"""Normalises text as in the training of the models, exactly as the reference does.
 
-In goes a caption or question as typed, out comes the string the tokenizer gets. A text made of nothing but
-punctuation becomes the empty string; the reference embeds it like any other ([CLS] [SEP]), so it is not an error.
+Takes a caption or question as typed, and returns the string for the tokenizer. A text that is only punctuation becomes
+the empty string. It is not an error: the reference embeds it like any other text ([CLS] [SEP]).
 """
 
 import re
@@ -13,7 +13,7 @@ _WHITESPACE_RUN = re.compile(r"\s{2,}")
 def normalise_caption(text: str, max_words: int) -> str:
     """Lower-case, punctuation to spaces, runs of whitespace to one space, trimmed, at most `max_words` words.
 
-    A word is what stands between two spaces: a lone tab or newline inside the text stays and does not part words.
+    Only spaces separate words: a single tab or newline inside the text stays, and does not separate words.
     """
     text = _WHITESPACE_RUN.sub(" ", _PUNCTUATION.sub(" ", text.lower()))
     return _first_words(text.rstrip("\n").strip(" "), max_words)

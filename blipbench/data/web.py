@@ -1,10 +1,10 @@
-"""Reads noisy image-text pairs from the web, as pretraining takes them and CapFilt cleans them.
+"""Reads noisy image-text pairs from the web, on which models are pre-trained, and which CapFilt cleans.
 
     [{"image": "00/12.jpg", "caption": "best price on summer shoes"}, ...]
 
-A caption may also be a list of several, and an image may come again in another record: its captions are put together,
-in the order in which images first appear. Captions stay as typed; `WEB_WORDS` is how much of one pretraining reads
-(data/text.py). Records are counted from 1 in messages.
+A caption may also be a list of captions. The captions of an image in several records are combined, in the order in
+which images first appear. Captions stay as typed. Pre-training reads the first `WEB_WORDS` words. Records are counted
+from 1 in messages.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,17 @@ _EXPECTED = 'expected a list of {"image": "a.jpg", "caption": "..."}'
 
 
 def read_web(annotation: Path, images: Path | None, *, name: str, limit: int | None = None) -> CaptionDataset:
-    """The images of a web file, looked up in the folder `images` (None: the file's own) and in its images/.
+    """The images of a web file, looked up in the folder `images` (by default the file's) and in its images/.
 
-    The web's captions are the data set's `references`; `image_ids` number the images from 0. `name` is the task's;
-    `limit` keeps the first images. Raises DataError where the file is unreadable or malformed or images are missing,
-    UsageError where the folder is none or `limit` is not positive.
+    The captions are the data set's `references`, and `image_ids` number the images from 0. `name` is the task's.
+    `limit` keeps the first images.
+
+    Raises:
+        DataError: the file is unreadable or malformed, or images are missing.
+        UsageError: `images` is not a folder, or `limit` is not positive.
     """
     if images is not None and not images.is_dir():
-        raise UsageError(f"--images {images} is not a folder; give the one that the image names of {annotation} are in")
+        raise UsageError(f"--images {images} is not a folder; give the folder of the images that {annotation} names")
     records, sha256 = read_annotation(annotation, _EXPECTED)
     captioned, problems = _parse(records, annotation)
     kept = first_of(captioned, limit)
@@ -71,7 +74,7 @@ def _parse(records: Sequence[Any], annotation: Path) -> tuple[list[CaptionedImag
 
 
 def _captioned_image(record: Any) -> CaptionedImage:
-    """ValueError says what is wrong with the record."""
+    """Raises ValueError that says what is wrong with the record."""
     require_fields(record, ("image", "caption"), _EXPECTED)
     image, caption = record["image"], record["caption"]
     path = image_path(image)

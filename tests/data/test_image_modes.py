@@ -1,5 +1,6 @@
 """Every mode that Pillow opens gives the right colours or is refused by name. Pictures are turned only on request."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,26 @@ def test_sixteen_bits_use_the_whole_range(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16)
     Image.fromarray(np.tile(ramp, (256, 1))).save(path := tmp_path / "ramp.png")
     assert decode_image(path, 256)[0, 0].tolist() == [(int(level) + 128) // 257 for level in ramp]
+
+
+def write_tiff(path: Path, bits: int, white_is_zero: bool, data: bytes) -> Path:
+    """8 x 8 grey pixels in kinds that Pillow reads but does not write."""
+    tags = [(256, 8), (257, 8), (258, bits), (259, 1), (262, 0 if white_is_zero else 1), (273, 8), (277, 1), (278, 8)]
+    directory = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in [*tags, (279, len(data))])
+    header = b"II" + struct.pack("<HI", 42, 8 + len(data))
+    path.write_bytes(header + data + struct.pack("<H", 9) + directory + bytes(4))
+    return path
+
+
+def test_twelve_bits_use_the_whole_range(tmp_path: Path) -> None:
+    two_pixels = (100 * 4095 // 255 << 12 | 200 * 4095 // 255).to_bytes(3, "big")
+    pixels = decode_image(write_tiff(tmp_path / "scan.tiff", 12, False, two_pixels * 32), 8)
+    assert pixels[0, 0].tolist() == [100, 200] * 4
+
+
+def test_sixteen_bits_of_which_zero_is_white_are_inverted(tmp_path: Path) -> None:
+    levels = np.full(64, (255 - 100) * 257, "<u2").tobytes()
+    assert decode_image(write_tiff(tmp_path / "scan.tiff", 16, True, levels), 8).unique().tolist() == [100]
 
 
 @pytest.mark.parametrize("mode, suffix", [("I", "tiff"), ("F", "tiff"), ("LAB", "tiff")])

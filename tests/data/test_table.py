@@ -33,6 +33,7 @@ EXPECTED = [CaptionedImage("a.jpg", "a.jpg", ["a dog, running", "a dog"]), Capti
         ("t.csv", 'file,text\na.jpg,"a dog, running"\nb.jpg,a cat\na.jpg,a dog\n'),
         ("t.csv", '\ufefffile,text,by\r\na.jpg,"a dog, running",me\r\n\r\nb.jpg,a cat,\r\na.jpg,a dog,\r\n'),
         ("t.csv", 'file;text\r\na.jpg;"a dog, running"\r\nb.jpg;a cat\r\na.jpg;a dog\r\n'),
+        ("t.csv", '"file";"text";"by, when"\na.jpg;a dog, running;me\nb.jpg;a cat;\na.jpg;a dog;me\n'),
         ("t.csv", "file\ttext\na.jpg\ta dog, running\nb.jpg\ta cat\na.jpg\ta dog\n"),
         ("t.tsv", "text\tfile\na dog, running\ta.jpg\na cat\tb.jpg\na dog\ta.jpg\n"),
         ("t.jsonl", '{"file": "a.jpg", "text": ["a dog, running", "a dog"]}\n\n{"file": "b.jpg", "text": "a cat"}\n'),
