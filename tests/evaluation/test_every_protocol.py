@@ -64,7 +64,7 @@ CASES = [
     Case(
         *("retrieval_msrvtt_golden", "tiny_retrieval", "rerank", "msrvtt_test.jsonl", "videos/video3.mp4"),
         *("tiny_caption", RETRIEVAL),
-        twice=("clip_name", "line 2: clip 'video0' is that of"),
+        twice=("clip_name", "line 2: clip 'video0' is also that of"),
         make_data=write_msrvtt,
     ),
     Case(
@@ -77,11 +77,11 @@ CASES = [
     ),
     Case(
         *("vqa_golden", "tiny_vqa", "answer", "vqa_test.json", PICTURE, "tiny_caption", "model_base_vqa"),
-        twice=("question_id", "record 2: question_id 5000 is that of record 1 too"),
+        twice=("question_id", "record 2: question_id 5000 is also that of record 1"),
     ),
     Case(
         *("vqa_generate_golden", "tiny_vqa", "answer", "vqa_test.json", PICTURE, "tiny_retrieval", "model_base_vqa"),
-        twice=("question_id", "record 2: question_id 5000 is that of record 1 too"),
+        twice=("question_id", "record 2: question_id 5000 is also that of record 1"),
     ),
     Case(
         *("nlvr_golden", "tiny_nlvr", "reason", "nlvr_test.json", PICTURE, "tiny_vqa", "model_base_nlvr.pth"),
