@@ -18,6 +18,7 @@ from blipbench.models.catalog import Kind, load_catalog
 from blipbench.models.checkpoint_files import Layout, TensorFile, locate, read_tensors
 from blipbench.models.config import ModelConfig, TextConfig
 from blipbench.models.sizes import KIND_MODULES, MODULES, ignored_as, kind_of, modules_in, read_sizes, resolve_config
+from blipbench.models.tensor_files import require_regular
 
 _KIND_WORDS: dict[Kind, str] = {
     "retrieval": "a retrieval checkpoint",
@@ -69,9 +70,11 @@ def load_checkpoint(
     require_finite(file.path, weights)
     vocab = find_vocabulary(file, resolved.text.vocab_size)
     if vocab is None and resolved.text.vocab_size != TextConfig().vocab_size:
+        beside = _entries_beside(file)
+        found = "" if beside is None else f" (the vocab.txt there has {beside} entries with [DEC] and [ENC])"
         raise CheckpointError(
             f"{file.path}: it has {resolved.text.vocab_size} token embeddings where bert-base-uncased has "
-            f"{TextConfig().vocab_size}; put the vocab.txt it was trained with beside it, in {file.folder}"
+            f"{TextConfig().vocab_size}; put the vocab.txt it was trained with beside it, in {file.folder}{found}"
         )
     return Checkpoint(
         path=file.path,
@@ -139,12 +142,21 @@ def count_parameters(tensors: Iterable[Tensor]) -> int:
 
 
 def find_vocabulary(file: TensorFile, vocab_size: int) -> Path | None:
-    """The vocab.txt beside a checkpoint if, with [DEC] and [ENC], it has `vocab_size` entries."""
+    """The vocab.txt beside a checkpoint if, with [DEC] and [ENC], it has `vocab_size` entries.
+
+    Raises CheckpointError for one that is not a regular file.
+    """
+    return file.folder / "vocab.txt" if _entries_beside(file) == vocab_size else None
+
+
+def _entries_beside(file: TensorFile) -> int | None:
+    """How many different entries the vocab.txt beside a checkpoint has with [DEC] and [ENC]; None if there is none."""
     path = file.folder / "vocab.txt"
-    if not path.is_file():
+    if not path.exists():
         return None
+    require_regular(path)
     entries = set(path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n"))
-    return path if len(entries | {"[DEC]", "[ENC]"}) == vocab_size else None
+    return len(entries | {"[DEC]", "[ENC]"})
 
 
 def identity(tensor: Tensor) -> tuple[object, ...]:

@@ -7,19 +7,14 @@ file is run.
 
 import hashlib
 import json
-import pickle
 import re
-import stat
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import huggingface_hub
-import torch
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from torch import Tensor
 
 from blipbench.config.files import lower_first
@@ -29,21 +24,21 @@ from blipbench.errors import CheckpointError, DataError
 from blipbench.models.catalog import find_entry, nearest_names
 from blipbench.models.config import ModelConfig
 from blipbench.models.layouts import is_transformers, to_official
-from blipbench.models.sizes import MODULES, QUEUES, Stated, stated_by
-from blipbench.models.wrappers import unnest, unwrap_names
+from blipbench.models.sizes import MODULES, Stated, ignored_as, stated_by
+from blipbench.models.tensor_files import FLOATS, read_safetensors, read_torch, refuse_foreign, require_regular
+from blipbench.models.wrappers import unwrap_names
 
 Layout = Literal["official", "safetensors", "transformers"]
 
-# Keys of a .safetensors header: the model's sizes, and which of its tensors were one in memory.
+# Key of a .safetensors header: the model's sizes.
 CONFIG_KEY = "blipbench.model"
-TIED_KEY = "blipbench.tied"
 
-_TIED = TypeAdapter(dict[str, str])
-
-# First parts of tensor names in the official and the transformers layout.
-_FIRST_PARTS = (*MODULES, *(f"{module}_m" for module in MODULES), *QUEUES, "temp", "vision_model")
+# First parts of tensor names in the official and the transformers layout, and of timm's ViT alone (`train --vit`).
+_BLIP = (*MODULES, "vision_model")
+_VIT = ("cls_token", "pos_embed", "patch_embed", "blocks")
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_SHARD = re.compile(r"[\w.-]{1,200}\.(safetensors|bin)")
 _HUB_FILES = (
     *("config.json", "vocab.txt"),
     *("preprocessor_config.json", "processor_config.json"),  # the rest is CLIP's and SigLIP's
@@ -117,17 +112,17 @@ def read_tensors(path: Path) -> TensorFile:
     extras: list[str] = []
     nests: list[str] = []
     for file in files:
-        _refuse_foreign(file)
         if file.suffix == ".safetensors":
-            found, metadata = _read_safetensors(file)
+            found, metadata = read_safetensors(file)
         else:
-            found, nests, extras = _read_torch(file)
-        _require_plain(file, found)
+            found, nests, extras = read_torch(file)
         tensors |= found
     digest = _hash_of(files)
-    names, prefix = unwrap_names(path, list(tensors), _FIRST_PARTS)
+    is_blip = any(part in _BLIP for name in tensors for part in name.split("."))
+    names, prefix = unwrap_names(path, list(tensors), _BLIP if is_blip else _VIT)
     extras += [name for name in tensors if name not in names]
     tensors = {new: tensors[old] for old, new in names.items()}
+    _require_floats(path, tensors)
     unwrapped = ": ".join(filter(None, [" > ".join(nests), prefix])) if nests not in ([], ["model"]) or prefix else ""
     if is_transformers(set(tensors)):
         stated = _stated_by_transformers(files[0].with_name("config.json"), config_json)
@@ -142,7 +137,7 @@ def hash_weights(folder: Path) -> str:
     empty or evidently no checkpoint."""
     files = _weight_files(folder)
     for file in files:
-        _refuse_foreign(file)
+        refuse_foreign(file)
     return _hash_of(files)
 
 
@@ -166,15 +161,22 @@ def _from_hub(repo: str) -> Path:
 def _weight_files(folder: Path) -> list[Path]:
     """model.safetensors or pytorch_model.bin, or the shards that its index names."""
     for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
+        if (folder / name).exists():
+            require_regular(folder / name)
             return [folder / name]
         index = folder / f"{name}.index.json"
-        if index.is_file():
+        if index.exists():
             shards = read_json(index, f"{index}: the shards are read from this index").get("weight_map")
             if not isinstance(shards, dict) or not shards:
                 raise CheckpointError(f"{index}: weight_map: expected tensor names with their files")
-            files = [folder / Path(str(shard)).name for shard in sorted(set(shards.values()))]
-            if absent := [file.name for file in files if not file.is_file()]:
+            for tensor, shard in shards.items():
+                if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
+                    raise CheckpointError(
+                        f"{index}: weight_map: {tensor!r:.100}: expected the name of a .safetensors or .bin file, "
+                        f"found {shard!r:.100}"
+                    )
+            files = [folder / shard for shard in sorted(set(shards.values()))]
+            if absent := [file.name for file in files if not file.exists()]:
                 raise CheckpointError(
                     f"{folder}: {len(absent)} of {len(files)} shards are missing: {', '.join(absent)}"
                 )
@@ -182,98 +184,12 @@ def _weight_files(folder: Path) -> list[Path]:
     raise CheckpointError(f"{folder}: no model.safetensors, pytorch_model.bin or index of shards in the folder")
 
 
-def require_regular(file: Path) -> None:
-    """Raise CheckpointError for a pipe, a socket or a device: reading one may never end."""
-    try:
-        mode = file.stat().st_mode
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
-    if not stat.S_ISREG(mode):
-        raise CheckpointError(f"{file}: not a regular file; give the path of a checkpoint file or folder")
-
-
-def _refuse_foreign(file: Path) -> None:
-    """Turn away what hosts and tools leave in place of a checkpoint, before any parser sees it."""
-    require_regular(file)
-    try:
-        with file.open("rb") as opened:
-            start = opened.read(64).lstrip()
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
-    if not start:
-        raise CheckpointError(f"{file}: the file is empty; download it again")
-    if start.startswith(b"<"):
-        raise CheckpointError(f"{file}: a web page or error message, not a checkpoint: the host refused the download")
-    if start.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{file}: a git-lfs pointer, not the checkpoint itself; run `git lfs pull` in its folder")
-
-
-def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            metadata: dict[str, str] = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no dict)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file}: damaged or not a safetensors file ({error}); download it again") from error
-    try:
-        tied = _TIED.validate_json(metadata.get(TIED_KEY, "{}"))
-    except ValidationError as error:
-        raise CheckpointError(f"{file}: header {TIED_KEY}: expected an object of names; the file is damaged") from error
-    for copy, original in tied.items():
-        if original not in tensors:
-            raise CheckpointError(f"{file}: header {TIED_KEY}: names {original!r}, which the file does not have")
-        tensors[copy] = tensors[original]
-    return tensors, metadata
-
-
-def _require_plain(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError for a tensor that is not an array of numbers in memory."""
+def _require_floats(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError for weights that are integers: the codes of a quantization, useless without its scales."""
     for name, tensor in tensors.items():
-        kind = (
-            "quantized"
-            if tensor.is_quantized
-            else "complex"
-            if tensor.is_complex()
-            else "meta"
-            if tensor.is_meta
-            else ""
-        )
-        if kind:
-            raise CheckpointError(f"{file}: {name!r} is a {kind} tensor, which is not supported; save it as float32")
-
-
-def _read_torch(file: Path) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """The state dict of a torch.save file, the keys that it is nested under, and the names of what else is there."""
-    try:
-        # Only zip files can be mapped, and mapping spares reading momentum copies that nobody asks for.
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{file}: {_unpickling_problem(str(error))}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, OSError, TypeError) as error:
-        raise CheckpointError(f"{file}: truncated, or not a checkpoint ({error}); download it again") from error
-    except Exception as error:  # on hostile bytes the unpickler raises struct.error, AssertionError, ...
-        raise CheckpointError(f"{file}: damaged ({type(error).__name__}: {error}); download it again") from error
-    content, nests, extras = unnest(content)
-    if not isinstance(content, dict) or not content:
-        raise CheckpointError(
-            f"{file}: holds a {type(content).__name__}, expected a state dict or {{'model': state_dict}}"
-        )
-    for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
-            raise CheckpointError(
-                f"{file}: {name!r} is a {type(tensor).__name__}, expected a dense tensor of a state dict"
-            )
-    return dict(content), nests, extras
-
-
-def _unpickling_problem(reason: str) -> str:
-    """Tell a file that holds code from one that is broken."""
-    way_out = "was not run; where you trust it, load it yourself and save {'model': state_dict} or a .safetensors"
-    if (code := re.search(r"GLOBAL ([\w.]+)", reason)) is not None:
-        return f"holds code ({code.group(1)}), not only tensors, and {way_out}"
-    if "Unsupported operand" in reason:
-        return f"a pickle of another kind than torch saves, which may hold code and {way_out}"
-    return "truncated, or not a checkpoint; download it again"
+        if tensor.dtype not in FLOATS and ignored_as(name) is None:
+            found = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{path}: {name!r} has dtype {found}, expected floating point; save it as float32")
 
 
 def _hash_of(files: Sequence[Path]) -> str:
@@ -289,7 +205,9 @@ def read_json(file: Path, what: str) -> dict[str, Any]:
         raise CheckpointError(f"{what}, which is not a regular file")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise CheckpointError(f"{what}, which is nested too deeply to be read") from error
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{what}, which cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{what}, which holds a {type(content).__name__} instead of an object")
@@ -307,6 +225,12 @@ def _stated_by_header(path: Path, metadata: dict[str, str]) -> Stated | None:
         ) from error
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("has characters that cannot be printed")
+    return text
+
+
 class _Part(BaseModel):
     """What is read of vision_config and text_config. Whether heads divide the width is checked later."""
 
@@ -318,7 +242,7 @@ class _TransformersConfig(BaseModel):
     vision_config: _Part | None = None
     text_config: _Part | None = None
     image_text_hidden_size: Annotated[int, Field(gt=0, le=2**16, strict=True)] = 256
-    name: str | None = Field(default=None, alias="_name_or_path")
+    name: Annotated[str, AfterValidator(_printable)] | None = Field(default=None, alias="_name_or_path")
 
 
 def _stated_by_transformers(file: Path, content: dict[str, Any] | None) -> Stated | None:

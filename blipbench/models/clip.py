@@ -18,9 +18,17 @@ from blipbench.errors import CheckpointError
 from blipbench.models.checkpoint import count_parameters, require_finite
 from blipbench.models.checkpoint_files import hash_weights, read_json
 from blipbench.models.config import ModelConfig, TextConfig, VisionConfig
+from blipbench.models.tensor_files import require_regular
 
 Family = Literal["clip", "siglip"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+
+# What transformers reads besides config.json and the weights.
+_JSON = (
+    *("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "added_tokens.json", "vocab.json"),
+)
+_OTHERS = ("merges.txt", "spiece.model", "tokenizer.model", "chat_template.jinja")
 
 CAPABILITIES = frozenset({"embed_images", "embed_texts"})
 
@@ -71,6 +79,7 @@ def load_clip(path: Path) -> ClipCheckpoint:
     if family is None:
         raise CheckpointError(f"{path}: config.json is missing or does not say model_type {' or '.join(FAMILIES)}")
     sha256 = hash_weights(path)
+    _require_readable(path)
     config = _load_config(path, family)
     model = _load_model(path, family)
     # Pillow's resizing, which these models were trained with; the other backend's differs in a few pixels.
@@ -89,6 +98,15 @@ def load_clip(path: Path) -> ClipCheckpoint:
         processor=processor,
         tokenizer=tokenizer,
     )
+
+
+def _require_readable(path: Path) -> None:
+    """Raise CheckpointError for a file that transformers would misread, or wait for without end, without its name."""
+    for name in (*_JSON, *_OTHERS):
+        if (path / name).exists():
+            require_regular(path / name)
+            if name in _JSON:
+                read_json(path / name, f"{path / name}: a file of the tokenizer or the image processor")
 
 
 def _load_config(path: Path, family: Family) -> ModelConfig:
@@ -147,7 +165,7 @@ def _explained(message: str) -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         way_out = "; run `pip install blipbench[siglip]`" if isinstance(error, ImportError) else ""
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{message} ({reason[:300]}){way_out}") from error
 
 
@@ -196,7 +214,12 @@ def _require_fit(path: Path, processor: Any, image_size: int) -> None:
     """Images of any shape must come out as the square that the model takes."""
     for size in ((48, 32), (32, 48)):
         with _explained(f"{path}: preprocessor_config.json cannot be used"):
-            shape = tuple(processor(images=Image.new("RGB", size), return_tensors="pt")["pixel_values"].shape[1:])
+            pixels = processor(images=Image.new("RGB", size), return_tensors="pt")["pixel_values"]
+        if not pixels.isfinite().all():
+            raise CheckpointError(
+                f"{path}: preprocessor_config.json makes pixels that are not finite; check image_std, rescale_factor"
+            )
+        shape = tuple(pixels.shape[1:])
         if shape != (3, image_size, image_size):
             raise CheckpointError(
                 f"{path}: preprocessor_config.json makes pixels of shape {list(shape)}, "

@@ -21,10 +21,11 @@ from blipbench.download import DownloadProgress
 from blipbench.errors import CheckpointError, UsageError
 from blipbench.models.catalog import Kind
 from blipbench.models.checkpoint import find_vocabulary, identity
-from blipbench.models.checkpoint_files import CONFIG_KEY, TIED_KEY, Layout, TensorFile, locate, read_tensors
+from blipbench.models.checkpoint_files import CONFIG_KEY, Layout, TensorFile, locate, read_tensors
 from blipbench.models.config import ModelConfig
 from blipbench.models.layouts import to_transformers, transformers_config
-from blipbench.models.sizes import kind_of, read_sizes, resolve_config
+from blipbench.models.sizes import kind_of, read_sizes, resolve_config, shape_of
+from blipbench.models.tensor_files import TIED_KEY
 from blipbench.models.tokenizer import BUNDLED_VOCAB, load_tokenizer
 
 
@@ -80,7 +81,7 @@ def convert_checkpoint(
                 write_safetensors(file.tensors, resolved, temporary)
             bring_vocabulary(file.folder, out.parent)
             return Conversion(out, layout, len(file.tensors), extras)
-        kept, left_out = to_transformers(file.tensors, kind)
+        kept, left_out = to_transformers(file.path, file.tensors, kind)
         _write_folder(file, kept, resolved, kind, out)
         return Conversion(out, layout, len(kept), (*left_out, *extras))
     except (OSError, SafetensorError) as error:
@@ -170,7 +171,7 @@ def _write_folder(file: TensorFile, tensors: dict[str, Tensor], config: ModelCon
             f"{file.path}: it has {config.text.vocab_size} token embeddings, the bundled vocabulary "
             f"{tokenizer.vocab_size}; put the vocab.txt it was trained with beside it, in {file.folder}"
         )
-    mlp_width = tensors["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0]
+    mlp_width, _ = shape_of(file.path, file.tensors, "visual_encoder.blocks.0.mlp.fc1.weight", 2)
     settings = transformers_config(config, kind, tokenizer, mlp_width)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     temporary.mkdir()

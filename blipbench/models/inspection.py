@@ -62,7 +62,7 @@ class CheckpointSummary:
             ),
             ("parameters", f"{self.num_parameters:,}"),
             ("not evaluated", ", ".join(f"{count} {what}" for what, count in self.ignored.items()) or "nothing"),
-            ("beside them", ", ".join(self.extras) or "nothing"),
+            ("beside them", _listed(self.extras) or "nothing"),
             *([("taken off", self.unwrapped)] if self.unwrapped else []),
             ("vocabulary", str(self.vocab) if self.vocab else "bert-base-uncased, bundled"),
             ("layout", self.layout),
@@ -118,6 +118,10 @@ class DualEncoderSummary:
             ("sha256", self.sha256),
         ]
         return _as_lines(self.path, facts)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _as_lines(path: Path, facts: Sequence[tuple[str, str]]) -> list[str]:

@@ -4,6 +4,7 @@ In: tensors by name in one layout. Out: the same tensors by name in the other, a
 transformers computes the same numbers. The text transformer has the same names in both.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from blipbench.errors import CheckpointError, UsageError
 from blipbench.models.config import ModelConfig
+from blipbench.models.sizes import shape_of
 from blipbench.models.tokenizer import Tokenizer
 
 # The first prefix that fits is replaced; (official, transformers).
@@ -64,10 +66,11 @@ def is_transformers(names: set[str]) -> bool:
     return any(name.startswith("vision_model.") for name in names)
 
 
-def to_transformers(tensors: dict[str, Tensor], kind: str) -> tuple[dict[str, Tensor], list[str]]:
+def to_transformers(path: Path, tensors: dict[str, Tensor], kind: str) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors that transformers' class for `kind` has, by its names; and the official names that it leaves out.
 
-    Raises UsageError where there is no such class or it cannot hold this model, CheckpointError for an untied decoder.
+    `path` names the checkpoint in messages. Raises UsageError if there is no such class or it cannot hold this model,
+    CheckpointError for an untied decoder or a damaged tensor.
     """
     modules = _MODULES[transformers_class(kind)]
     copies = dict(_TIED)
@@ -78,15 +81,19 @@ def to_transformers(tensors: dict[str, Tensor], kind: str) -> tuple[dict[str, Te
             left_out.append(name)
         elif name not in copies:
             kept[transformers_name(name)] = tensor
-        elif not torch.equal(tensor, tensors[copies[name]]):
-            raise CheckpointError(f"{name} is not {copies[name]}, as transformers' BLIP ties them; keep another layout")
-    image_width = tensors["visual_encoder.cls_token"].shape[-1]
-    for name, tensor in kept.items():
-        if name.endswith("crossattention.self.key.weight") and tensor.shape[1] != image_width:
-            raise UsageError(
-                f"{name} attends to {tensor.shape[1]} wide states, but transformers gives every cross-attention the "
-                f"ViT's width, {image_width}; this model has no transformers layout"
+        elif not _equal(tensor, tensors.get(copies[name])):
+            raise CheckpointError(
+                f"{path}: {name} is not {copies[name]}, as transformers' BLIP ties them; keep another layout"
             )
+    image_width = shape_of(path, tensors, "visual_encoder.patch_embed.proj.weight", 4)[0]
+    for name in kept:
+        if name.endswith("crossattention.self.key.weight"):
+            _, context_width = shape_of(path, tensors, name, 2)
+            if context_width != image_width:
+                raise UsageError(
+                    f"{path}: {name} attends to {context_width} wide states, but transformers gives every "
+                    f"cross-attention the ViT's width, {image_width}; this model has no transformers layout"
+                )
     return kept, left_out
 
 
@@ -139,6 +146,10 @@ def transformers_config(config: ModelConfig, kind: str, tokenizer: Tokenizer, in
         text_config=text, vision_config=vision, image_text_hidden_size=config.embed_dim
     ).to_dict()
     return {**settings, "architectures": [transformers_class(kind)]}
+
+
+def _equal(tensor: Tensor, other: Tensor | None) -> bool:
+    return other is not None and tensor.dtype == other.dtype and torch.equal(tensor, other)
 
 
 def _swapped(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

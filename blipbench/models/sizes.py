@@ -87,30 +87,39 @@ def kind_of(path: Path, tensors: Mapping[str, Tensor]) -> Kind:
     )
 
 
+def shape_of(path: Path, tensors: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:
+    """The shape of a tensor that has elements and so many dimensions. Raises CheckpointError for any other."""
+    if name not in tensors or tensors[name].ndim != dimensions:
+        found = f"shape {list(tensors[name].shape)}" if name in tensors else "no such tensor"
+        raise CheckpointError(
+            f"{path}: {name}: {found}, expected {dimensions} dimensions; the file is damaged or not BLIP's"
+        )
+    if 0 in tensors[name].shape:
+        raise CheckpointError(f"{path}: {name}: shape {list(tensors[name].shape)} has no elements; it is damaged")
+    return tuple(tensors[name].shape)
+
+
+def grid_of(path: Path, tensors: Mapping[str, Tensor], name: str) -> int:
+    """Patches along one side of the image, by the position embedding `name`. Raises CheckpointError if not square."""
+    patches = shape_of(path, tensors, name, 3)[1] - 1  # the class token's position is no patch
+    grid = math.isqrt(patches)
+    if grid == 0 or grid * grid != patches:
+        raise CheckpointError(f"{path}: {name}: {patches} patches do not form a square grid")
+    return grid
+
+
 def read_sizes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """The sizes that the tensors imply, by dotted field of `ModelConfig`; `embed_dim` only if a projection has it."""
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
-        if name not in tensors or tensors[name].ndim != dimensions:
-            found = f"shape {list(tensors[name].shape)}" if name in tensors else "no such tensor"
-            raise CheckpointError(
-                f"{path}: {name}: {found}, expected {dimensions} dimensions; the file is damaged or no BLIP"
-            )
-        if 0 in tensors[name].shape:
-            raise CheckpointError(f"{path}: {name}: shape {list(tensors[name].shape)} has no elements; it is damaged")
-        return tuple(tensors[name].shape)
+        return shape_of(path, tensors, name, dimensions)
 
     def depth(prefix: str) -> int:
         return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
 
     text = "text_encoder." if any(name.startswith("text_encoder.") for name in tensors) else "text_decoder.bert."
     width, _, patch, _ = shape("visual_encoder.patch_embed.proj.weight", 4)
-    _, tokens, _ = shape("visual_encoder.pos_embed", 3)
-    grid = math.isqrt(max(0, tokens - 1))
-    if grid == 0 or grid * grid != tokens - 1:
-        raise CheckpointError(
-            f"{path}: visual_encoder.pos_embed: {max(0, tokens - 1)} patches do not form a square grid"
-        )
+    grid = grid_of(path, tensors, "visual_encoder.pos_embed")
     vocab, text_width = shape(f"{text}embeddings.word_embeddings.weight", 2)
     sizes = {
         "vision.width": width,

@@ -17,6 +17,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from blipbench.errors import CheckpointError, UsageError
+from blipbench.models.tensor_files import require_regular
 
 BUNDLED_VOCAB = Path(__file__).parent / "vocab" / "bert-base-uncased.txt"
 
@@ -106,6 +107,8 @@ def load_tokenizer(vocab: Path | None = None) -> Tokenizer:
 
 def _read_vocabulary(path: Path) -> dict[str, int]:
     """Token to id, the id being the line's number from 0."""
+    if path.exists():
+        require_regular(path)
     try:
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ projections and the ITM head, starts at random.
 """
 
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,13 +23,19 @@ from blipbench.models.checkpoint import as_float32, require_finite, resize_posit
 from blipbench.models.checkpoint_files import locate, read_tensors
 from blipbench.models.config import ModelConfig
 from blipbench.models.nlvr import twin_state_dict
-from blipbench.models.sizes import Stated, ignored_as, kind_of
+from blipbench.models.sizes import Stated, grid_of, ignored_as, kind_of
 from blipbench.progress import CountedProgress
 from blipbench.training.contrastive import ContrastiveObjective
 from blipbench.training.momentum import start_copies
 from blipbench.training.spec import Kind, TrainSpec
 
 _POSITIONS = "visual_encoder.pos_embed"
+
+# The output layer of BERT is its word embedding; files leave the copies out: (copy, what it equals).
+_BERT_TIED = (
+    ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+    ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+)
 
 # What a checkpoint of another task may lack, and starts random.
 _NOTHING = re.compile(r"(?!)")
@@ -80,7 +87,7 @@ def _from_checkpoint(spec: TrainSpec, objective: nn.Module, config: ModelConfig,
     for name, target in wanted.items():
         tensor = given.get(name)
         if tensor is not None and name == _POSITIONS:
-            tensor = _resized(tensor, config)
+            tensor = _resized(file.path, tensor, config)
         if tensor is not None and tensor.shape == target.shape:
             fitted[name] = tensor
         elif may_start_random.match(name):
@@ -126,29 +133,40 @@ def _require_same_heads(source: str, stated: Stated | None, config: ModelConfig)
 
 def _from_bert(objective: nn.Module, folder: Path) -> list[str]:
     """Everything that BERT has: embeddings, self-attention, feed-forward, and the decoder's head."""
-    from transformers import BertForMaskedLM  # takes seconds to import
-
-    if not (folder / "config.json").is_file():
+    if not os.path.exists(folder / "config.json"):  # unlike Path.exists, no error for a name that is too long
         raise CheckpointError(f"--bert {folder}: not a transformers folder: it has no config.json")
-    try:
-        bert = BertForMaskedLM.from_pretrained(folder, local_files_only=True).state_dict()
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"--bert {folder}: cannot be read ({str(error).splitlines()[0]})") from error
+    file = read_tensors(folder)
+    require_finite(file.path, file.tensors)
+    bert = _as_masked_lm(as_float32(file.tensors))
     fitted: dict[str, Tensor] = {}
     for name, target in _trained(objective).items():
         tensor = bert.get(_bert_name(name))
         if tensor is None:
             continue
-        if tensor.shape[1:] == target.shape[1:] and len(tensor) == len(target) - 2:
+        if tensor.ndim and tensor.shape[1:] == target.shape[1:] and len(tensor) == len(target) - 2:
             tensor = torch.cat([tensor, target[-2:]])  # the rows of [DEC] and [ENC] are BLIP's own
         if tensor.shape != target.shape:
             raise CheckpointError(
                 f"--bert {folder}: {name} is {list(tensor.shape)}, but {list(target.shape)} in this model"
             )
         fitted[name] = tensor
-    _require_some(fitted, f"--bert {folder}: no tensor of it is the text encoder's")
+    if not fitted:
+        raise CheckpointError(f"--bert {folder}: no tensor of it is the text encoder's")
     _load(objective, fitted)
     return [f"--bert {folder}: {len(fitted)} tensors; cross-attention and the heads start random"]
+
+
+def _as_masked_lm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a BERT under the names of transformers' BertForMaskedLM, whichever class of BERT they are from."""
+    bare = "embeddings.word_embeddings.weight" in tensors  # as BertModel names them
+    named: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        full = f"bert.{name}" if bare else name
+        named[full.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")] = tensor
+    for copy, original in _BERT_TIED:
+        if original in named:
+            named.setdefault(copy, named[original])
+    return named
 
 
 def _bert_name(name: str) -> str:
@@ -160,9 +178,10 @@ def _bert_name(name: str) -> str:
 
 def _from_vit(objective: nn.Module, config: ModelConfig, file: Path) -> list[str]:
     """A timm VisionTransformer's state dict, whose names are the image encoder's, or a BLIP checkpoint with one."""
-    if not file.is_file():
+    if not os.path.exists(file):
         raise CheckpointError(f"--vit {file}: there is no such file")
-    vit = read_tensors(file).tensors
+    vit = as_float32(read_tensors(file).tensors)
+    require_finite(file, vit)
     fitted: dict[str, Tensor] = {}
     missing: list[str] = []
     for name, target in _trained(objective).items():
@@ -170,7 +189,7 @@ def _from_vit(objective: nn.Module, config: ModelConfig, file: Path) -> list[str
             continue
         tensor = vit.get(name, vit.get(name.removeprefix("visual_encoder.")))
         if tensor is not None and name == _POSITIONS:
-            tensor = _resized(tensor, config)
+            tensor = _resized(file, tensor, config)
         if tensor is None or tensor.shape != target.shape:
             found = "missing" if tensor is None else f"{list(tensor.shape)} instead of {list(target.shape)}"
             missing.append(f"{name} ({found})")
@@ -182,9 +201,10 @@ def _from_vit(objective: nn.Module, config: ModelConfig, file: Path) -> list[str
     return [f"--vit {file}: {len(fitted)} tensors"]
 
 
-def _resized(positions: Tensor, config: ModelConfig) -> Tensor:
+def _resized(path: Path, positions: Tensor, config: ModelConfig) -> Tensor:
     if positions.ndim != 3 or positions.shape[-1] != config.vision.width:
         return positions
+    grid_of(path, {_POSITIONS: positions}, _POSITIONS)
     return resize_position_embedding(positions, config.vision.image_size // config.vision.patch_size)
 
 
@@ -197,11 +217,6 @@ def _load(objective: nn.Module, fitted: Mapping[str, Tensor]) -> None:
     objective.load_state_dict(dict(fitted), strict=False)
     if isinstance(objective, ContrastiveObjective):
         start_copies(objective.momentum_pairs())
-
-
-def _require_some(fitted: Mapping[str, Tensor], message: str) -> None:
-    if not fitted:
-        raise CheckpointError(message)
 
 
 def _listed(names: Sequence[str]) -> str:

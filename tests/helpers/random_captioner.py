@@ -1,5 +1,7 @@
 """A captioner with random weights, as our model and as transformers' class, for oracle and speed tests."""
 
+from pathlib import Path
+
 import torch
 from random_weights import fill_randomly
 from transformers import BlipConfig, BlipForConditionalGeneration
@@ -28,7 +30,7 @@ def transformers_captioner(model: BlipCaptioner) -> BlipForConditionalGeneration
     """transformers' class with the same weights."""
     mlp_width = model.visual_encoder.blocks[0].mlp.fc1.out_features
     settings = transformers_config(model.config, "caption", load_tokenizer(None), mlp_width)
-    weights, _ = to_transformers(model.state_dict(), "caption")
+    weights, _ = to_transformers(Path("random"), model.state_dict(), "caption")
     theirs: BlipForConditionalGeneration = BlipForConditionalGeneration.from_pretrained(
         None, config=BlipConfig.from_dict(settings), state_dict=weights
     )

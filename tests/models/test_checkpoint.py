@@ -302,7 +302,7 @@ def test_a_truncated_safetensors_file_is_refused(tmp_path: Path) -> None:
     ("content", "complaint"),
     [
         ([torch.zeros(1)], "holds a list, expected a state dict"),
-        ({"model": {"epoch": 3}}, "'epoch' is a int, expected a dense tensor"),
+        ({"model": {"epoch": 3}}, "'model' is a dict, expected a dense tensor"),
         ({"model": {"weight": torch.zeros(1)}}, "not a BLIP checkpoint; .* found weight"),
         (
             {"visual_encoder.a": torch.zeros(1), "text_encoder.b": torch.zeros(1)},

@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def prefixed(prefix: str) -> State:
     [
         ({"model": prefixed("module.")}, "model: module."),
         ({"state_dict": prefixed("model.") | {"loss.weight": torch.ones(3)}, "epoch": 3}, "state_dict: model."),
-        ({"model_state_dict": prefixed("module._orig_mod.")}, "model_state_dict: module."),
+        ({"model_state_dict": prefixed("module._orig_mod.")}, "model_state_dict: module._orig_mod."),
         ({"state_dict": {"model": prefixed("")}}, "state_dict > model"),
         (
             {name.replace("visual_encoder.", "visual_encoder._orig_mod."): t for name, t in golden().items()},
@@ -285,3 +286,48 @@ def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", script, source, str(file), str(GOLDEN / "tiny.yaml")], check=True)
     assert len({hashlib.sha256(file.read_bytes()).hexdigest() for file in files}) == 1
     assert load_file(files[0]).keys()
+
+
+def test_a_dict_that_contains_itself_is_refused(tmp_path: Path) -> None:
+    content: dict[str, Any] = {}
+    content["model"] = content
+    with pytest.raises(CheckpointError, match=r"a\.pth: "):
+        load(saved(tmp_path, content))
+
+
+def test_two_state_dicts_are_refused_rather_than_one_chosen(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="several state dicts, under 'model' and 'state_dict'"):
+        load(saved(tmp_path, {"model": golden(), "state_dict": golden()}))
+
+
+def test_a_name_that_is_there_twice_without_its_wrapper_is_refused(tmp_path: Path) -> None:
+    compiled = {f"_orig_mod.{name}": tensor for name, tensor in golden().items()}
+    with pytest.raises(CheckpointError, match=r"twice, as|several models"):
+        load(saved(tmp_path, {**golden(), **compiled}))
+
+
+def test_a_file_that_was_compressed_later_is_refused(tmp_path: Path) -> None:
+    """torch would map the compressed bytes as if they were the weights."""
+    file = saved(tmp_path, {"model": golden()})
+    with zipfile.ZipFile(file) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    with pytest.raises(CheckpointError, match="compressed after torch wrote it"):
+        load(file)
+
+
+@pytest.mark.parametrize("shard", [3, None, ["a"], {}, "../x.bin", "a b.exe", ""], ids=repr)
+def test_a_shard_that_is_no_file_name_is_refused(tmp_path: Path, shard: Any) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+    with pytest.raises(CheckpointError, match="weight_map: 'a': expected the name"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn, torch.bool], ids=str)
+def test_a_weight_of_another_dtype_is_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    file = saved(tmp_path, {"model": {**golden(), PATCH: golden()[PATCH].to(dtype)}})
+    with pytest.raises(CheckpointError, match=f"{PATCH}' has dtype"):
+        load(file)

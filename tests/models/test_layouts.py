@@ -66,7 +66,7 @@ def test_a_vqa_models_names_are_transformers_when_its_widths_allow(tmp_path: Pat
         else tensor
         for name, tensor in tensors.items()
     }
-    kept, left_out = to_transformers(wide, "vqa")
+    kept, left_out = to_transformers(Path("a.pth"), wide, "vqa")
     text = {"vocab_size": 248, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
     vision = {"hidden_size": 24, "intermediate_size": 96, "num_hidden_layers": 2, "image_size": 48}
     config = transformers.BlipConfig(
@@ -82,25 +82,25 @@ def test_a_vqa_models_names_are_transformers_when_its_widths_allow(tmp_path: Pat
 
 def test_a_vqa_decoder_of_another_width_than_the_vits_has_no_transformers_layout() -> None:
     with pytest.raises(UsageError, match=r"attends to 32 wide states, but transformers .* 24; this model has no"):
-        to_transformers(golden("tiny_vqa.pth"), "vqa")
+        to_transformers(Path("a.pth"), golden("tiny_vqa.pth"), "vqa")
 
 
 def test_nlvr_has_no_transformers_layout() -> None:
     with pytest.raises(UsageError, match="transformers has no class for a nlvr checkpoint"):
-        to_transformers(golden("tiny_nlvr.pth"), "nlvr")
+        to_transformers(Path("a.pth"), golden("tiny_nlvr.pth"), "nlvr")
 
 
 def test_an_untied_decoder_is_not_silently_tied() -> None:
     tensors = golden("tiny_caption.pth")
     name = "text_decoder.cls.predictions.decoder.weight"
     with pytest.raises(CheckpointError, match=rf"{name} is not text_decoder.bert.embeddings.word_embeddings.weight"):
-        to_transformers({**tensors, name: tensors[name] + 1}, "caption")
+        to_transformers(Path("a.pth"), {**tensors, name: tensors[name] + 1}, "caption")
 
 
 @pytest.mark.parametrize(("name", "kind"), [("tiny_retrieval.pth", "retrieval"), ("tiny_caption.pth", "caption")])
 def test_there_and_back_is_bit_exact(name: str, kind: str) -> None:
     tensors = golden(name)
-    kept, left_out = to_transformers(tensors, kind)
+    kept, left_out = to_transformers(Path("a.pth"), tensors, kind)
     back = to_official(kept)
     assert set(back) == set(tensors) - set(left_out)
     assert all(torch.equal(back[key], tensors[key]) for key in back)
@@ -122,7 +122,7 @@ def test_a_folder_that_transformers_wrote_loads_under_official_names(tmp_path: P
 
 def test_a_folder_in_torchs_format_loads(tmp_path: Path) -> None:
     convert_checkpoint(str(GOLDEN / "tiny_itm.pth"), tmp_path / "out", "transformers", config=TINY)
-    kept, _ = to_transformers(golden("tiny_itm.pth"), "itm")
+    kept, _ = to_transformers(Path("a.pth"), golden("tiny_itm.pth"), "itm")
     (tmp_path / "out" / "model.safetensors").unlink()
     torch.save(kept, tmp_path / "out" / "pytorch_model.bin")
     assert load_checkpoint(str(tmp_path / "out")).kind == "itm"

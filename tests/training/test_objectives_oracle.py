@@ -44,7 +44,7 @@ def random_images(count: int) -> Tensor:
 def assert_same_gradients(objective: nn.Module, oracle: nn.Module, kind: str) -> None:
     ours = {name: parameter.grad for name, parameter in objective.named_parameters() if parameter.grad is not None}
     expected = {name: p.grad for name, p in oracle.named_parameters() if p.grad is not None}
-    found, _ = to_transformers(ours, kind)
+    found, _ = to_transformers(Path("ours"), ours, kind)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         assert torch.allclose(found[name], gradient, rtol=1e-9, atol=1e-12), name
