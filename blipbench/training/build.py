@@ -6,6 +6,7 @@ from blipbench.errors import UsageError
 from blipbench.models.config import ModelConfig
 from blipbench.models.tokenizer import Tokenizer
 from blipbench.models.vit import ImageEncoder
+from blipbench.training.contrastive import ContrastiveSettings
 from blipbench.training.objectives import (
     CaptionObjective,
     NlvrObjective,
@@ -54,24 +55,12 @@ def _objective(spec: TrainSpec, config: ModelConfig, tokenizer: Tokenizer) -> nn
     if spec.kind == "nlvr":
         return NlvrObjective(config, enc_id=enc_id, gradient_checkpointing=checkpointing)
     assert spec.queue_size is not None  # the spec's own check
-    if spec.kind == "pretrain":
-        return PretrainObjective(
-            config,
-            enc_id=enc_id,
-            dec_id=dec_id,
-            queue_size=spec.queue_size,
-            momentum=spec.momentum,
-            neighbours=None if spec.itc else spec.neighbours,
-            gradient_checkpointing=checkpointing,
-        )
-    return RetrievalObjective(
-        config,
-        enc_id=enc_id,
-        queue_size=spec.queue_size,
-        momentum=spec.momentum,
-        negative_all_rank=spec.negative_all_rank,
-        gradient_checkpointing=checkpointing,
+    settings = ContrastiveSettings(
+        enc_id, queue_size=spec.queue_size, momentum=spec.momentum, gradient_checkpointing=checkpointing
     )
+    if spec.kind == "pretrain":
+        return PretrainObjective(config, settings, dec_id=dec_id, neighbours=None if spec.itc else spec.neighbours)
+    return RetrievalObjective(config, settings, negative_all_rank=spec.negative_all_rank)
 
 
 def regularised(config: ModelConfig, dropout: float, drop_path: float) -> ModelConfig:

@@ -5,6 +5,7 @@ picks its text, and each text its image, among the rank's batch and the queue of
 queues are float32, under autocast too.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from blipbench.models.config import ModelConfig
 from blipbench.training.batches import PairBatch
 from blipbench.training.encoders import full_precision, image_encoder, image_tokens, text_encoder
+from blipbench.training.matching import Pick, draw
 from blipbench.training.momentum import Pairs, start_copies, update_copies
 from blipbench.training.queues import advance, enqueue, require_divisible
 from blipbench.training.ranks import gathered, world_size
@@ -22,6 +24,17 @@ QUEUE_SIZE = 57600  # of the reference, as the three below
 MOMENTUM = 0.995
 _TEMPERATURE = 0.07
 _TEMPERATURE_RANGE = (0.001, 0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class ContrastiveSettings:
+    """The settings of both contrastive objectives. `pick` draws ITM's negatives."""
+
+    enc_id: int
+    queue_size: int = QUEUE_SIZE
+    momentum: float = MOMENTUM
+    pick: Pick = draw
+    gradient_checkpointing: bool = False
 
 
 class Encoded(NamedTuple):
@@ -43,18 +56,14 @@ class ContrastiveObjective(nn.Module):
     image_queue: Tensor
     text_queue: Tensor
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        queue_size: int,
-        momentum: float,
-        gradient_checkpointing: bool,
-    ) -> None:
+    def __init__(self, config: ModelConfig, settings: ContrastiveSettings) -> None:
         super().__init__()
         self.config = config
-        self.queue_size = queue_size
-        self.momentum = momentum
+        self.enc_id = settings.enc_id
+        self.queue_size = queue_size = settings.queue_size
+        self.momentum = settings.momentum
+        self.pick = settings.pick
+        gradient_checkpointing = settings.gradient_checkpointing
         self.visual_encoder = image_encoder(config, gradient_checkpointing)
         self.vision_proj = nn.Linear(config.vision.width, config.embed_dim)
         self.text_encoder = text_encoder(config, gradient_checkpointing)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from blipbench.models.config import ModelConfig
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
-from blipbench.training.contrastive import MOMENTUM, QUEUE_SIZE, ContrastiveObjective, Encoded
+from blipbench.training.contrastive import ContrastiveObjective, ContrastiveSettings, Encoded
 from blipbench.training.encoders import (
     full_precision,
     image_encoder,
@@ -24,7 +24,7 @@ from blipbench.training.encoders import (
     with_first,
 )
 from blipbench.training.language import answer_losses, caption_loss, owners
-from blipbench.training.matching import Pairs, Pick, draw, matching_loss, near_weights, sampling_weights
+from blipbench.training.matching import Pairs, matching_loss, near_weights, sampling_weights
 from blipbench.training.queues import enqueue
 from blipbench.training.ranks import gathered, gathered_with_grad, padded_alike
 
@@ -47,26 +47,15 @@ class PretrainObjective(ContrastiveObjective):
     def __init__(
         self,
         config: ModelConfig,
+        settings: ContrastiveSettings,
         *,
-        enc_id: int,
         dec_id: int,
-        queue_size: int = QUEUE_SIZE,
-        momentum: float = MOMENTUM,
         neighbours: int | None = None,
-        pick: Pick = draw,
-        gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__(
-            config,
-            queue_size=queue_size,
-            momentum=momentum,
-            gradient_checkpointing=gradient_checkpointing,
-        )
-        self.enc_id = enc_id
+        super().__init__(config, settings)
         self.dec_id = dec_id
         self.neighbours = neighbours
-        self.pick = pick
-        self.text_decoder = text_decoder(self.config, config.vision.width, gradient_checkpointing)
+        self.text_decoder = text_decoder(self.config, config.vision.width, settings.gradient_checkpointing)
         tie_all_but_self_attention(self.text_encoder, self.text_decoder)
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.int64))
         if neighbours is not None:  # DDP waits for the gradients of all that is trained
@@ -108,27 +97,10 @@ class RetrievalObjective(ContrastiveObjective):
     idx_queue: Tensor
     ptr_queue: Tensor
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        enc_id: int,
-        queue_size: int = QUEUE_SIZE,
-        momentum: float = MOMENTUM,
-        negative_all_rank: bool = False,
-        pick: Pick = draw,
-        gradient_checkpointing: bool = False,
-    ) -> None:
-        super().__init__(
-            config,
-            queue_size=queue_size,
-            momentum=momentum,
-            gradient_checkpointing=gradient_checkpointing,
-        )
-        self.enc_id = enc_id
+    def __init__(self, config: ModelConfig, settings: ContrastiveSettings, *, negative_all_rank: bool = False) -> None:
+        super().__init__(config, settings)
         self.negative_all_rank = negative_all_rank
-        self.pick = pick
-        self.register_buffer("idx_queue", torch.full((1, queue_size), _NO_PICTURE))
+        self.register_buffer("idx_queue", torch.full((1, settings.queue_size), _NO_PICTURE))
         self.register_buffer("ptr_queue", torch.zeros(1, dtype=torch.int64))
 
     def forward(self, batch: PairBatch, alpha: float) -> Losses:

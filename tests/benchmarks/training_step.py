@@ -19,6 +19,7 @@ from blipbench.models.config import ModelConfig
 from blipbench.models.med import TextEncoder
 from blipbench.training.batches import PairBatch
 from blipbench.training.build import regularised
+from blipbench.training.contrastive import ContrastiveSettings
 from blipbench.training.objectives import PretrainObjective, RetrievalObjective
 
 Kind = Literal["pretrain", "retrieval"]
@@ -62,18 +63,11 @@ def our_step(
     device, n = batch.images.device, len(batch.images)
     torch.manual_seed(0)
     objective: PretrainObjective | RetrievalObjective
+    settings = ContrastiveSettings(ENC, queue_size=64 * n, gradient_checkpointing=gradient_checkpointing)
     if kind == "pretrain":
-        objective = PretrainObjective(
-            base_config(kind),
-            enc_id=ENC,
-            dec_id=DEC,
-            queue_size=64 * n,
-            gradient_checkpointing=gradient_checkpointing,
-        )
+        objective = PretrainObjective(base_config(kind), settings, dec_id=DEC)
     else:
-        objective = RetrievalObjective(
-            base_config(kind), enc_id=ENC, queue_size=64 * n, gradient_checkpointing=gradient_checkpointing
-        )
+        objective = RetrievalObjective(base_config(kind), settings)
     if not shared_contexts:
         objective.text_encoder = _CopiedContexts(objective.text_encoder)
     objective.to(device).train()

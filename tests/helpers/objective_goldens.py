@@ -12,6 +12,7 @@ from blipbench.inference.packing import pad
 from blipbench.models.config import ModelConfig
 from blipbench.models.tokenizer import Tokenizer, load_tokenizer
 from blipbench.training.batches import NlvrBatch, PairBatch, VqaBatch
+from blipbench.training.contrastive import ContrastiveSettings
 from blipbench.training.matching import Pick
 from blipbench.training.objectives import (
     CaptionObjective,
@@ -104,11 +105,10 @@ def retrieval_objective(
 ) -> RetrievalObjective:
     objective = RetrievalObjective(
         tiny_config(),
-        enc_id=tiny_tokenizer().enc_id,
-        queue_size=QUEUE_SIZE,
+        ContrastiveSettings(
+            tiny_tokenizer().enc_id, QUEUE_SIZE, pick=pick, gradient_checkpointing=gradient_checkpointing
+        ),
         negative_all_rank=negative_all_rank,
-        pick=pick,
-        gradient_checkpointing=gradient_checkpointing,
     )
     return started_from(objective, "retrieval")
 
@@ -117,11 +117,8 @@ def pretrain_objective(pick: Pick, gradient_checkpointing: bool = False) -> Pret
     tokens = tiny_tokenizer()
     objective = PretrainObjective(
         tiny_config(),
-        enc_id=tokens.enc_id,
+        ContrastiveSettings(tokens.enc_id, QUEUE_SIZE, pick=pick, gradient_checkpointing=gradient_checkpointing),
         dec_id=tokens.dec_id,
-        queue_size=QUEUE_SIZE,
-        pick=pick,
-        gradient_checkpointing=gradient_checkpointing,
     )
     return started_from(objective, "pretrain")
 

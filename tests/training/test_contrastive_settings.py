@@ -7,6 +7,7 @@ from objective_goldens import QUEUE_SIZE, Picks, pair_batch, retrieval_objective
 
 from blipbench.errors import BlipbenchError, UsageError
 from blipbench.training.batches import PairBatch
+from blipbench.training.contrastive import ContrastiveSettings
 from blipbench.training.matching import draw, sampling_weights
 from blipbench.training.objectives import RetrievalObjective
 from blipbench.training.queues import require_divisible
@@ -27,7 +28,7 @@ def test_the_temperature_is_clamped_before_it_is_used(batch: PairBatch, before: 
 
 
 def test_a_fresh_objectives_momentum_copies_are_its_modules_and_take_no_gradient(batch: PairBatch) -> None:
-    objective = RetrievalObjective(tiny_config(), enc_id=2, queue_size=QUEUE_SIZE)
+    objective = RetrievalObjective(tiny_config(), ContrastiveSettings(enc_id=2, queue_size=QUEUE_SIZE))
     state = objective.state_dict()
     copies = [name for name in state if name.split(".")[0].endswith("_m")]
     assert copies
@@ -42,7 +43,8 @@ def test_a_frozen_image_encoder_stands_in_for_its_momentum_copy(batch: PairBatch
     """Else, and with drop path, which makes two views of an image, the copy is computed."""
     config = tiny_config()
     config = config.model_copy(update={"vision": config.vision.model_copy(update={"drop_path": drop_path})})
-    trained, frozen = (RetrievalObjective(config, enc_id=2, queue_size=QUEUE_SIZE, pick=Picks()) for _ in range(2))
+    settings = (ContrastiveSettings(enc_id=2, queue_size=QUEUE_SIZE, pick=Picks()) for _ in range(2))
+    trained, frozen = (RetrievalObjective(config, each) for each in settings)
     frozen.load_state_dict(trained.state_dict())
     frozen.visual_encoder.requires_grad_(False)
     computed = []
@@ -56,7 +58,7 @@ def test_a_frozen_image_encoder_stands_in_for_its_momentum_copy(batch: PairBatch
 
 
 def test_a_queue_that_holds_no_whole_number_of_batches_is_refused(batch: PairBatch) -> None:
-    objective = RetrievalObjective(tiny_config(), enc_id=2, queue_size=50)
+    objective = RetrievalObjective(tiny_config(), ContrastiveSettings(enc_id=2, queue_size=50))
     with pytest.raises(UsageError, match=r"queue_size: 50 is no multiple of the global batch of 6 .*48 or 54"):
         objective(batch, 0.4)
 

@@ -12,6 +12,7 @@ from torch import nn
 from blipbench.models.checkpoint import identity, load_checkpoint
 from blipbench.models.conversion import save_checkpoint
 from blipbench.training.build import regularised
+from blipbench.training.contrastive import ContrastiveSettings
 from blipbench.training.objectives import (
     CaptionObjective,
     NlvrObjective,
@@ -30,9 +31,9 @@ def fresh(kind: str) -> nn.Module:
     config = regularised(tiny_config("tiny_nlvr" if kind == "nlvr" else "tiny"), dropout=0.1, drop_path=0.1)
     match kind:
         case "pretrain":
-            return PretrainObjective(config, enc_id=enc_id, dec_id=dec_id, queue_size=QUEUE_SIZE)
+            return PretrainObjective(config, ContrastiveSettings(enc_id, QUEUE_SIZE), dec_id=dec_id)
         case "retrieval":
-            return RetrievalObjective(config, enc_id=enc_id, queue_size=QUEUE_SIZE)
+            return RetrievalObjective(config, ContrastiveSettings(enc_id, QUEUE_SIZE))
         case "caption":
             return CaptionObjective(config, dec_id=dec_id, prompt_length=4)
         case "vqa":

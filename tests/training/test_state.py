@@ -209,10 +209,11 @@ def test_the_model_that_is_saved_has_no_momentum_copies_and_no_queues(tmp_path: 
     from objective_goldens import tiny_config
     from safetensors.torch import load_file
 
+    from blipbench.training.contrastive import ContrastiveSettings
     from blipbench.training.objectives import RetrievalObjective
 
     config = tiny_config()
-    objective: nn.Module = RetrievalObjective(config, enc_id=3, queue_size=8)
+    objective: nn.Module = RetrievalObjective(config, ContrastiveSettings(enc_id=3, queue_size=8))
     folder = TrainFolder(tmp_path)
     folder.save_model(folder.last, objective, config)
     names = load_file(folder.last)
