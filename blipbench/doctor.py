@@ -1,6 +1,6 @@
-"""`blipbench doctor`: what this machine has, what it lacks, and what to do about it.
+"""`blipbench doctor`: checks that this machine has what the benchmarks need, and says what to do if not.
 
-`diagnose()` looks and changes nothing; `report_lines` and `exit_status` turn its checks into what a command needs.
+`diagnose()` changes nothing. `report_lines` and `exit_status` turn its checks into the output of the command.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ _GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One finding. `fix` says what to do and is empty when there is nothing to do."""
+    """One finding. `fix` says what to do. It is empty if there is nothing to do."""
 
     name: str
     status: Literal["ok", "warn", "fail"]
@@ -37,7 +37,7 @@ class Check:
 
 
 def diagnose() -> list[Check]:
-    """Every check, in the order a reader wants them: interpreter, libraries, device, then the machine."""
+    """All checks: interpreter, libraries, device, then the machine."""
     return [
         check_python(),
         *check_packages(),
@@ -54,7 +54,7 @@ def diagnose() -> list[Check]:
 
 
 def report_lines(checks: Sequence[Check]) -> list[str]:
-    """One line a check, and one below it where something is to be done."""
+    """One line for each check, and a second one if there is something to do."""
     width = max(len(check.name) for check in checks)
     lines = []
     for check in checks:
@@ -65,7 +65,7 @@ def report_lines(checks: Sequence[Check]) -> list[str]:
 
 
 def exit_status(checks: Sequence[Check]) -> int:
-    """1 if anything would keep blipbench from working, else 0; a warning is not a failure."""
+    """1 if something keeps blipbench from working, else 0. A warning is not a failure."""
     return int(any(check.status == "fail" for check in checks))
 
 
@@ -74,18 +74,18 @@ def check_python() -> Check:
     try:
         wanted = importlib.metadata.metadata("blipbench")["Requires-Python"]
     except importlib.metadata.PackageNotFoundError:
-        return Check("Python", "warn", f"{found}; blipbench is not installed, so what it needs is not known", _INSTALL)
+        return Check("Python", "warn", f"{found}; blipbench is not installed, its requirements are unknown", _INSTALL)
     if SpecifierSet(wanted).contains(found, prereleases=True):
         return Check("Python", "ok", f"{found} on {platform.system()} {platform.machine()}")
     return Check("Python", "fail", f"{found}; blipbench needs {wanted}", "use another interpreter")
 
 
 def check_packages() -> list[Check]:
-    """The libraries that blipbench's own metadata asks for, against the ranges it states."""
+    """Compare the installed packages with the ranges in blipbench's metadata."""
     try:
         stated = importlib.metadata.requires("blipbench") or []
     except importlib.metadata.PackageNotFoundError:
-        return [Check("packages", "warn", "blipbench is not installed, so the ranges it needs are not known", _INSTALL)]
+        return [Check("packages", "warn", "blipbench is not installed, so its requirements are unknown", _INSTALL)]
     needed = [requirement for requirement in map(Requirement, stated) if _applies(requirement)]
     wrong = [check for requirement in needed if (check := _check_package(requirement)) is not None]
     shown = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "timm"))
@@ -110,7 +110,7 @@ def _check_package(requirement: Requirement) -> Check | None:
 
 
 def check_tokenizer() -> Check:
-    """Some library versions read a vocabulary file and map every word to [UNK]: a known word must get its known id."""
+    """A known word must get its known id: some versions of tokenizers map every word to [UNK]."""
     found = load_tokenizer(None).encode(["a"], 8)
     if found == [[101, 1037, 102]]:
         return Check("tokenizer", "ok", "the bundled vocabulary gives the known ids")
@@ -123,10 +123,10 @@ def check_gpus() -> list[Check]:
             why = (
                 "torch was built without CUDA"
                 if torch.version.cuda is None
-                else f"torch wants CUDA {torch.version.cuda}"
+                else f"torch requires CUDA {torch.version.cuda}"
             )
             return [
-                Check("GPU", "warn", f"a driver is here but no GPU can be used; {why}", "compare with `nvidia-smi`")
+                Check("GPU", "warn", f"there is a driver, but no GPU can be used: {why}", "compare with `nvidia-smi`")
             ]
         return [Check("GPU", "ok", "none; blipbench computes on the CPU")]
     return [_describe_gpu(index) for index in range(torch.cuda.device_count())]
@@ -153,7 +153,7 @@ def check_cpu() -> Check:
 
 
 def available_cores() -> int:
-    """Cores this process may run on, which in a container or under a scheduler can be fewer than the machine has."""
+    """Cores that this process may use. In a container or under a scheduler they can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -172,7 +172,7 @@ def check_memory() -> Check:
     total, free = _memory()
     detail = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB free"
     if free < 4 * _GIB:
-        return Check("memory", "warn", detail, "a base model with its working space wants 4 GiB; end other programs")
+        return Check("memory", "warn", detail, "a base model needs 4 GiB; close other programs")
     return Check("memory", "ok", detail)
 
 
@@ -188,7 +188,7 @@ def _memory() -> tuple[int, int]:
 
 
 def check_shared_memory() -> Check:
-    """Worker processes hand decoded images over through /dev/shm, which containers often keep at 64 MiB."""
+    """Worker processes pass decoded images through /dev/shm, which often has only 64 MiB in a container."""
     shm = Path("/dev/shm")
     if not shm.is_dir():
         return Check("shared memory", "ok", "this system does not use /dev/shm")
@@ -200,7 +200,7 @@ def check_shared_memory() -> Check:
 
 
 def check_disk(name: str, folder: Path) -> Check:
-    """Room in `folder`, which need not exist yet: its nearest parent that does is asked."""
+    """Free space for `folder`. If it does not exist yet, its nearest parent that does is checked."""
     existing = next(path for path in (folder, *folder.parents) if path.is_dir())
     free = shutil.disk_usage(existing).free
     detail = f"{free / _GIB:.1f} GiB free for {folder}"
@@ -225,9 +225,13 @@ def check_java(command: str = "java") -> Check:
 
 
 def check_spice_models() -> Check:
-    """One of the caption metrics, SPICE, needs models that no package brings along."""
+    """SPICE, one of the caption metrics, needs models that no package contains."""
     missing = missing_spice_models()
     if not missing:
-        return Check("SPICE models", "ok", "found; recent Java gives SPICE to a tenth, Java 8 to 14 each image's")
-    fix = f"`{GET_SPICE_MODELS}` fetches some 400 MB; without them captions are scored by the other metrics"
+        return Check(
+            "SPICE models",
+            "ok",
+            "found; recent Java gives SPICE to one decimal, Java 8 to 14 for each image",
+        )
+    fix = f"`{GET_SPICE_MODELS}` downloads 400 MB; without them, the other metrics are computed"
     return Check("SPICE models", "warn", f"{missing[0].name} is not in {missing[0].parent}", fix)

@@ -1,6 +1,6 @@
 """Decodes images and clips in worker processes while the device computes.
 
-In go the sources of the items (an image file, a clip's frames, a video), out come batches of uint8 pixels in order,
+Takes the sources of items (an image file, the frames of a clip, a video) and yields batches of uint8 pixels in order,
 prefetched. A file that cannot be decoded is an entry in its batch's `failures`; its neighbours are not disturbed.
 """
 

@@ -1,4 +1,4 @@
-"""What every reader of JSON records checks. A ValueError says what is wrong with a value, the reader where it is."""
+"""Checks that every reader of JSON records makes. A ValueError says what is wrong; the reader adds the place."""
 
 import os
 from collections.abc import Sequence

@@ -80,13 +80,13 @@ class RunOptions:
     fresh: bool = False
     stop_on_error: bool = False
     model_config: ModelConfig | None = None
-    family: Family | None = None  # what --model says the checkpoint is, where it is no BLIP
+    family: Family | None = None  # what --model says, if the checkpoint is not BLIP's
 
 
 def run_task(task: Task, options: RunOptions, ranks: Ranks, progress: Progress) -> Result | None:
     """Run one task and write its result.json; the result on rank 0, None on the others.
 
-    Raises BlipbenchError; a SharedError where several ranks can go on with another task.
+    Raises BlipbenchError, and SharedError if all ranks can continue with another task.
     """
     started = time.perf_counter()
     with ranks.together():  # no rank journals before the folder is claimed
@@ -122,7 +122,7 @@ def run_task(task: Task, options: RunOptions, ranks: Ranks, progress: Progress) 
 
 
 def _write(folder: Path, result: Result, metrics: Metrics | None) -> None:
-    """The files for a benchmark's server, then the result: where it is, all is."""
+    """Write the files for a benchmark's server, then the result. If result.json exists, everything was written."""
     for name, content in (metrics.exports if metrics else {}).items():
         write_json(folder / name, content)
     write_result(folder / "result.json", result)
@@ -140,7 +140,7 @@ def _fetch_checkpoint(source: str, options: RunOptions, ranks: Ranks) -> AnyChec
         path = locate(source, progress)
         family = family_of(path)
         if options.family not in (None, family):
-            found = f"its config.json says {family}" if family else "it is no transformers folder of that model"
+            found = f"its config.json says {family}" if family else "it is not a transformers folder of that model"
             raise UsageError(f"--model {options.family}: {source}: {found}")
         if family is None:
             return load_checkpoint(

@@ -1,4 +1,4 @@
-"""From a checkpoint, wherever it lies, to a model with its weights.
+"""Loads a checkpoint from any source, and puts its weights into a model.
 
 `load_checkpoint` reads one (see `checkpoint_files.py` for where from) and says what it is: kind, sizes, heads.
 `load_weights` puts it into a module, strictly: a head that is not in the file is never left random.

@@ -1,4 +1,4 @@
-"""Reading tensors from wherever a checkpoint lies, safely and without changing them.
+"""Reads the tensors of a checkpoint safely, from any source, without changing them.
 
 In: a .pth, a .safetensors, a transformers folder, a hub id, or the name of a bundled or an official file. Out: a
 `TensorFile`: tensors under official names, exactly as stored, with the hash of the files they came from. Nothing in a
@@ -48,7 +48,7 @@ _HUB_FILES = (
 
 @dataclass(frozen=True)
 class TensorFile:
-    """A checkpoint as it lies on disk. `path` is the file, or the folder of a transformers checkpoint."""
+    """A checkpoint on disk. `path` is the file, or the folder of a transformers checkpoint."""
 
     path: Path
     sha256: str  # of the weight file; where there are several, of their hashes

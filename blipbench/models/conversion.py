@@ -153,7 +153,7 @@ def _sort_metadata(path: Path) -> None:
 
 
 def _compact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor in a storage of exactly its size, as a writer wants it; two names of one tensor stay one."""
+    """Each tensor in a storage of exactly its size, as writers require. Two names of one tensor still share it."""
     copies: dict[tuple[object, ...], Tensor] = {}
     for tensor in tensors.values():
         whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
@@ -185,7 +185,7 @@ def _write_folder(file: TensorFile, tensors: dict[str, Tensor], config: ModelCon
 
 
 def bring_vocabulary(origin: Path, folder: Path) -> None:
-    """A checkpoint with a vocabulary of its own is of no use without it."""
+    """Copy the checkpoint's own vocabulary, without which it is useless."""
     source, target = origin / "vocab.txt", folder / "vocab.txt"
     if source.is_file() and not target.exists() and source.read_bytes() != BUNDLED_VOCAB.read_bytes():
         shutil.copyfile(source, target)

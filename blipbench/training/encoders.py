@@ -1,4 +1,4 @@
-"""Encoders and decoder as a training run wants them: BERT's first weights, and the buffer official checkpoints carry.
+"""Encoders and decoder for training: with BERT's initial weights, and the buffer of official checkpoints.
 
 In: the sizes of a model. Out: modules of `models/` whose state dicts have exactly the official names.
 """

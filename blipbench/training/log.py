@@ -1,4 +1,4 @@
-"""What a run says of itself: metrics.jsonl, TensorBoard where it is installed, and a picture at the end.
+"""The log of a training: metrics.jsonl, TensorBoard if it is installed, and a plot at the end.
 
 A line of metrics.jsonl is one logged step: step, epoch, lr, the mean of each loss (rank 0's) over the steps since the
 logged step before, the examples a second of all ranks, and the seconds since the process began. An evaluation is a line

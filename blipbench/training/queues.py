@@ -14,7 +14,7 @@ def require_divisible(queue_size: int, global_batch: int) -> None:
     if queue_size % global_batch:
         fits = queue_size // global_batch * global_batch
         raise UsageError(
-            f"queue_size: {queue_size} is no multiple of the global batch of {global_batch} (all ranks together); "
+            f"queue_size: {queue_size} is not a multiple of the global batch of {global_batch} (all ranks together); "
             f"{f'{fits} or ' if fits else ''}{fits + global_batch} would do, or a batch that divides {queue_size}"
         )
 

@@ -279,7 +279,7 @@ def _require_known(change: str, parents: Sequence[str], key: str) -> None:
 
 
 def resolve_vocab(spec: TrainSpec, root: Path) -> Path | None:
-    """The run's own vocabulary; None for the bundled one. Raises UsageError where it is not there."""
+    """The run's own vocabulary, or None for the bundled one. Raises UsageError if the file is missing."""
     if spec.vocab is None:
         return None
     path = root / spec.vocab

@@ -59,7 +59,7 @@ def test_a_frozen_image_encoder_stands_in_for_its_momentum_copy(batch: PairBatch
 
 def test_a_queue_that_holds_no_whole_number_of_batches_is_refused(batch: PairBatch) -> None:
     objective = RetrievalObjective(tiny_config(), ContrastiveSettings(enc_id=2, queue_size=50))
-    with pytest.raises(UsageError, match=r"queue_size: 50 is no multiple of the global batch of 6 .*48 or 54"):
+    with pytest.raises(UsageError, match=r"queue_size: 50 is not a multiple of the global batch of 6 .*48 or 54"):
         objective(batch, 0.4)
 
 
