@@ -101,7 +101,7 @@ def test_a_blip_is_no_clip(run: Callable[..., Result], folder: Path) -> None:
         2,
         f"--model {folder.name}",
         "tiny_retrieval.pth",
-        "no transformers folder",
+        "not a transformers folder",
     )
 
 
