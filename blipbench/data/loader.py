@@ -1,7 +1,7 @@
 """Decodes images and clips in worker processes while the device computes.
 
 Takes the sources of items (an image file, the frames of a clip, a video) and yields batches of uint8 pixels in order,
-prefetched. A file that cannot be decoded is an entry in its batch's `failures`; its neighbours are not disturbed.
+prefetched. A file that cannot be decoded is an entry in its batch's `failures`; the others are still read.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class Vision(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Squares:
-    """The images of BLIP, for what decodes without a model."""
+    """The images that BLIP takes, for callers without a model."""
 
     image_size: int
     batch: int
@@ -169,7 +169,7 @@ def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def _start(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Start the worker processes (torch itself sets them to one thread each) and settle who hears which signal."""
+    """Start the worker processes (torch sets each to one thread) such that only the parent handles signals."""
     on_child_death = signal.getsignal(signal.SIGCHLD)
     with signals_for_parent():
         batches = iter(loader)

@@ -1,6 +1,6 @@
-"""A fingerprint: everything that must be equal for a run to be resumed, saved in the run's folder as JSON.
+"""The fingerprint of a run: everything that must be equal for the run to be resumed, saved in its folder as JSON.
 
-In: what was asked now, and what the folder records. Out: an error where the two differ, that names the differences.
+In: the settings of this start, and those that the folder records. Out: an error that names the differences, if any.
 """
 
 import json
@@ -19,7 +19,7 @@ def with_version(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_fingerprint(file: Path) -> dict[str, Any]:
-    """Raises BlipbenchError where the file is damaged."""
+    """Raises BlipbenchError if the file is damaged."""
     try:
         recorded = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -30,7 +30,7 @@ def read_fingerprint(file: Path) -> dict[str, Any]:
 
 
 def refuse_other(folder: Path, recorded: dict[str, Any], fingerprint: dict[str, Any]) -> None:
-    """Raises UsageError where the folder's run was started with something else than what is asked now."""
+    """Raises UsageError if the folder's run was started with other settings."""
     differing = [
         key for key in sorted(recorded.keys() | fingerprint.keys()) if recorded.get(key) != fingerprint.get(key)
     ]

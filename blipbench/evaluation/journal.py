@@ -1,7 +1,7 @@
-"""A run's folder: what was asked (run.json), the samples so far, and at the end the result.
+"""The folder of a run: its settings (run.json), the samples so far, and at the end the result.
 
     runs/<task>/<model>/
-        run.json                    the fingerprint: a resume under another one is refused
+        run.json                    the fingerprint: a resume with another one is refused
         samples/<stage>/*.parquet   part files, each whole or absent; one writer a rank
         samples/<stage>.parquet     all samples of the stage in order, once the run is complete
         result.json                 exists only when the run is complete (or says that it is not)
@@ -37,7 +37,7 @@ class RunFolder:
         return self.path / "result.json"
 
     def begin(self, fingerprint: dict[str, Any], *, resume: bool, fresh: bool) -> None:
-        """Claim the folder for this run, or check that it holds the same one. Only rank 0 calls this."""
+        """Claim the folder for this run, or check that it holds the same run. Only rank 0 calls this."""
         file = self.path / "run.json"
         if file.exists() and fresh:
             self._clear()
@@ -125,7 +125,7 @@ def _write_part(path: Path, table: pa.Table) -> None:
 
 
 def read_part(path: Path, schema: pa.Schema) -> pa.Table:
-    """The samples of a file, whose checksums show damage. Raises BlipbenchError if it cannot be read."""
+    """The samples of a file, verified by its checksums. Raises BlipbenchError if it cannot be read."""
     try:
         columns, expected = pq.read_schema(path).names, full_schema(schema).names
         if columns != expected:  # pyarrow would fill those that are missing with nulls

@@ -1,8 +1,8 @@
-"""Ranks of an evaluation under torchrun: who am I, and the few exchanges. No other file touches torch.distributed.
+"""Ranks of an evaluation under torchrun: this process's rank, and the few exchanges with others.
 
-What ranks exchange lives on the CPU (tables of sparse scores, a few numbers), so the exchange is gloo's on any
-machine; a GPU's ranks compute on their own device and meet only here. Ranks finish a stage minutes apart, hence the
-long timeout: a rank that died is noticed by torchrun, which ends the others.
+No other module of the evaluation uses torch.distributed. Ranks exchange little (tables of sparse scores, a few
+numbers), which is on the CPU, so gloo serves on any machine. Ranks can finish a stage minutes apart, hence the long
+timeout. If a rank dies, torchrun notices and ends the others.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ class Ranks:
         return [json.loads(data) for data in self.gather_bytes(json.dumps(value).encode())]
 
     def any(self, flag: bool) -> bool:
-        """Whether it is set on some rank."""
+        """Whether `flag` is set on any rank."""
         if self.world_size == 1:
             return flag
         count = torch.tensor(int(flag))
@@ -65,12 +65,12 @@ class Ranks:
         return bool(count)
 
     def from_main(self, value: Any) -> Any:
-        """Rank 0's value (anything JSON can hold) on every rank."""
+        """Rank 0's value (anything that JSON can hold), on every rank."""
         return self.gather_json(value if self.is_main else None)[0]
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """The ranks meet at its end. Where one raised a BlipbenchError inside, all raise it there, as a SharedError."""
+        """The ranks meet at the end of the block. If one raised a BlipbenchError, all raise it as a SharedError."""
         error: BlipbenchError | None = None
         try:
             yield
@@ -101,7 +101,7 @@ def leave() -> None:
 
 
 def shard(costs: list[float], world_size: int, rank: int) -> list[int]:
-    """Which units are this rank's: the costliest first, each to the rank with least to do; ascending.
+    """The units of this rank, ascending. The costliest are assigned first, each to the rank with the least work.
 
     Every rank computes the same split from the same costs (longest-processing-time rule, Graham 1969).
     """

@@ -1,4 +1,4 @@
-"""The result of a run, `result.json`: one schema-versioned record that every figure of a table can be traced to.
+"""The result of a run, `result.json`: a schema-versioned record with the source of every figure of a table.
 
 Written atomically when a run ends; read back validated.
 """

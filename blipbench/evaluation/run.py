@@ -162,7 +162,7 @@ def model_name(checkpoint: AnyCheckpoint) -> str:
 
 
 def workers_per_rank(asked: int | None, world_size: int) -> int:
-    """Decoding processes: as asked, else an even share of the cores, at most 8."""
+    """The number of decoding processes: as asked, or an even share of the cores, at most 8."""
     if asked is not None:
         return asked
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
@@ -172,7 +172,7 @@ def workers_per_rank(asked: int | None, world_size: int) -> int:
 def _fingerprint(
     task: Task, split: str, options: RunOptions, checkpoint: AnyCheckpoint, dataset: Dataset
 ) -> dict[str, Any]:
-    """What must be equal for two runs' samples to be mixed."""
+    """Everything that must be equal before the samples of two starts may be combined."""
     settings = {
         "task": task.name,
         "protocol": task.protocol,

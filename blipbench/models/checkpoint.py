@@ -93,7 +93,7 @@ def load_checkpoint(
 def load_weights(module: nn.Module, checkpoint: Checkpoint, task: str) -> None:
     """Copy a checkpoint's weights into `module`; position embeddings are resized to its image size.
 
-    Weights of heads that `module` does not have, and `temp`, are passed over. Raises UsageError where a whole head is
+    Weights of heads that `module` does not have are ignored, and so is `temp`. Raises UsageError where a whole head is
     missing (a checkpoint of another task; the message names the official files that have it), CheckpointError for any
     other missing or unexpected tensor and for a shape that differs.
     """
@@ -166,7 +166,7 @@ def identity(tensor: Tensor) -> tuple[object, ...]:
 
 
 def require_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointError where a weight is NaN or infinite."""
+    """Raises CheckpointError if a weight is NaN or infinite."""
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
@@ -200,7 +200,7 @@ def _require_all(wanted: Mapping[str, Tensor], checkpoint: Checkpoint, task: str
 
 
 def _official_files(task: str, modules: set[str]) -> str:
-    """The official files meant for the task, else (for a task of somebody's own) those that have the modules."""
+    """The official files meant for the task or, for a user's own task, those that have the modules."""
     entries = [entry for entry in load_catalog() if task in entry.tasks]
     if not entries:
         entries = [entry for entry in load_catalog() if modules <= set(KIND_MODULES[entry.kind])]

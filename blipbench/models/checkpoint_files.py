@@ -64,8 +64,7 @@ class TensorFile:
 
 
 def locate(source: str, progress: DownloadProgress | None = None) -> Path:
-    """The file or folder that `source` means: a path, else the name of a bundled checkpoint or an official file, else a
-    hub id.
+    """The file or folder of `source`: a path, the name of a bundled checkpoint or of an official file, or a hub id.
 
     Official files and hub checkpoints are downloaded once, into their caches. Raises CheckpointError.
     """
@@ -97,7 +96,7 @@ def locate(source: str, progress: DownloadProgress | None = None) -> Path:
 
 
 def read_tensors(path: Path) -> TensorFile:
-    """Read a checkpoint file or transformers folder. Raises CheckpointError when it is damaged, hostile or none."""
+    """Read a checkpoint file or transformers folder. Raises CheckpointError if it is damaged or hostile."""
     config_json: dict[str, Any] | None = None
     if path.is_dir():
         config_json = read_json(path / "config.json", f"{path}: a transformers folder needs config.json")
@@ -200,7 +199,7 @@ def _hash_of(files: Sequence[Path]) -> str:
 
 
 def read_json(file: Path, what: str) -> dict[str, Any]:
-    """A JSON object; `what` begins the message of the CheckpointError that is raised where there is none."""
+    """A JSON object. Otherwise raises a CheckpointError whose message begins with `what`."""
     if file.exists() and not file.is_file():
         raise CheckpointError(f"{what}, which is not a regular file")
     try:

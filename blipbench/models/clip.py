@@ -1,4 +1,4 @@
-"""CLIP and SigLIP, dual encoders that transformers brings: from a folder to a model with its own preprocessing.
+"""Loads CLIP and SigLIP, dual encoders of transformers, from a folder, with their own preprocessing.
 
 In: a transformers folder whose config.json says model_type clip or siglip. Out: a `ClipCheckpoint`: the model in
 float32, its tokenizer and its image processor. No code of the folder is run.
@@ -62,7 +62,7 @@ class ClipCheckpoint:
 def family_of(path: Path) -> Family | None:
     """Which of the families the folder's config.json names; None for a file and for any other model.
 
-    Raises CheckpointError where config.json is no JSON object.
+    Raises CheckpointError if config.json is not a JSON object.
     """
     file = path / "config.json"
     if not file.is_file():
@@ -72,7 +72,7 @@ def family_of(path: Path) -> Family | None:
 
 
 def load_clip(path: Path) -> ClipCheckpoint:
-    """Read the folder of a dual encoder. Raises CheckpointError where a part is missing, damaged or does not fit."""
+    """Read the folder of a dual encoder. Raises CheckpointError if a part is missing or damaged or does not fit."""
     from transformers import AutoImageProcessor, AutoTokenizer  # takes seconds to import, and few runs need it
 
     family = family_of(path)

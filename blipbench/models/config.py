@@ -1,7 +1,7 @@
 """The sizes of a BLIP model: what `configs/models/*.yaml` states and what a checkpoint's tensors imply.
 
 All sizes but the two head counts and `layer_norm_eps` can be read off a state dict (see `checkpoint.py`). The rates of
-dropout and drop path are no sizes: a training run sets them, they act in training mode alone and are never written.
+dropout and drop path are not sizes. A training run sets them. They act in training mode only and are never written.
 """
 
 from typing import Annotated

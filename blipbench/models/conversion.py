@@ -31,7 +31,7 @@ from blipbench.models.tokenizer import BUNDLED_VOCAB, load_tokenizer
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written, and what the layout has no place for."""
+    """What was written, and what the layout cannot hold."""
 
     out: Path
     layout: Layout
@@ -185,7 +185,7 @@ def _write_folder(file: TensorFile, tensors: dict[str, Tensor], config: ModelCon
 
 
 def bring_vocabulary(origin: Path, folder: Path) -> None:
-    """Copy the checkpoint's own vocabulary, without which it is useless."""
+    """Copy the checkpoint's own vocabulary if it has one. Without it the checkpoint is useless."""
     source, target = origin / "vocab.txt", folder / "vocab.txt"
     if source.is_file() and not target.exists() and source.read_bytes() != BUNDLED_VOCAB.read_bytes():
         shutil.copyfile(source, target)
@@ -193,7 +193,7 @@ def bring_vocabulary(origin: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _replacing(out: Path) -> Iterator[Path]:
-    """A temporary path beside `out` that takes its place when the block ends well and vanishes when it does not."""
+    """A temporary path beside `out`. It replaces `out` if the block succeeds and is removed if it fails."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         yield temporary

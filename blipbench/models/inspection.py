@@ -1,7 +1,7 @@
-"""What a checkpoint is, in lines: `blipbench ckpt inspect`.
+"""Describes a checkpoint as text: `blipbench ckpt inspect`.
 
 In: any source that `load_checkpoint` takes, or the folder of a CLIP or SigLIP. Out: a summary, of a BLIP also where
-nothing tells the model's head counts.
+the model's head counts are unknown.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ _VIT_NAMES = {(768, 12): "ViT-B", (1024, 24): "ViT-L"}
 
 @dataclass(frozen=True)
 class CheckpointSummary:
-    """`sizes` by dotted field of ModelConfig; `config` is None where nothing tells the heads (`open_question`)."""
+    """`sizes` by dotted field of ModelConfig; `config` is None if the head counts are unknown (`open_question`)."""
 
     path: Path
     layout: Layout
@@ -135,9 +135,9 @@ def inspect_checkpoint(
     configs: Sequence[ModelConfig] = (),
     progress: DownloadProgress | None = None,
 ) -> CheckpointSummary | DualEncoderSummary:
-    """Say what `source` is; the arguments are those of `load_checkpoint`.
+    """Describe `source`. The arguments are those of `load_checkpoint`.
 
-    Raises CheckpointError for a file that cannot be read or is of no model known here, UsageError for a wrong `config`.
+    Raises CheckpointError if the file cannot be read or its model is unknown, UsageError for a wrong `config`.
     """
     path = locate(source, progress)
     if family_of(path) is None:

@@ -1,4 +1,4 @@
-"""What a state dict is: its kind, the sizes its tensors imply, and the head counts that they cannot tell.
+"""Identifies a state dict: its kind, the sizes that its tensors imply, and its head counts, which tensors do not show.
 
 In: official tensor names and shapes. Out: a kind and a `ModelConfig`. Head counts come from the first that knows them:
 the caller's configuration, what the file states, a known model of the same widths and depths, or 64-wide heads.
@@ -35,7 +35,7 @@ _HEAD_WIDTH = 64  # of every official model
 
 @dataclass(frozen=True)
 class Stated:
-    """What a file or a configuration says of a model that its tensors do not; `by` names it in messages."""
+    """What a file or a configuration states about a model beyond its tensors. `by` names the source in messages."""
 
     by: str
     name: str
@@ -52,7 +52,7 @@ def stated_by(config: ModelConfig, by: str) -> Stated:
 
 
 def ignored_as(name: str) -> str | None:
-    """What a tensor is that no evaluation reads: a momentum copy, a queue, position ids; None for a weight."""
+    """The kind of a tensor that no evaluation reads: a momentum copy, a queue, position ids. None for a weight."""
     module = name.split(".")[0]
     if module.endswith("_m"):
         return "momentum copies"
@@ -68,7 +68,7 @@ def modules_in(names: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def kind_of(path: Path, tensors: Mapping[str, Tensor]) -> Kind:
-    """What the checkpoint was trained for, from the modules in it. Raises CheckpointError when it is no BLIP."""
+    """What the checkpoint was trained for, from its modules. Raises CheckpointError if it is not a BLIP."""
     modules = set(modules_in(tensors))
     if "visual_encoder" in modules:
         if {"text_encoder", "cls_head"} <= modules:
@@ -88,7 +88,7 @@ def kind_of(path: Path, tensors: Mapping[str, Tensor]) -> Kind:
 
 
 def shape_of(path: Path, tensors: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:
-    """The shape of a tensor that has elements and so many dimensions. Raises CheckpointError for any other."""
+    """The shape of a tensor with elements and `dimensions` dimensions. Raises CheckpointError for any other."""
     if name not in tensors or tensors[name].ndim != dimensions:
         found = f"shape {list(tensors[name].shape)}" if name in tensors else "no such tensor"
         raise CheckpointError(

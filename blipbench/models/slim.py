@@ -1,4 +1,4 @@
-"""A small file to ship: a trained checkpoint without what only training needs, its weights in float16.
+"""Makes a small file of a trained checkpoint: without the tensors that only training needs, and in float16.
 
 Momentum copies, queues and position ids go; tensors that two names share stay one. Float16 keeps 11 bits of each
 weight, so a score moves by about 1e-3 of its size. Evaluation computes in float32 all the same (`load_checkpoint`).
@@ -18,7 +18,7 @@ LARGEST = torch.finfo(torch.float16).max
 
 
 def slim_checkpoint(source: str, out: Path, configs: Sequence[ModelConfig] = ()) -> list[str]:
-    """Write `source` to `out` in float16, with its vocabulary; what was done, as lines of text.
+    """Write `source` to `out` in float16, with its vocabulary. Returns lines of text that say what was done.
 
     Raises CheckpointError as `load_checkpoint` does, and for a weight that float16 cannot hold.
     """

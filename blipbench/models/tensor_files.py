@@ -1,7 +1,7 @@
 """One file of weights, read safely: a .safetensors, or what torch.save wrote. Nothing in it is run.
 
 In: a path. Out: the tensors under their names, exactly as stored and backed by the file, and what lies beside them.
-Whatever is not a checkpoint, is damaged or is hostile ends in a CheckpointError that names the file.
+Anything else raises a CheckpointError that names the file, as do damaged and hostile files.
 """
 
 import pickle
@@ -38,7 +38,7 @@ def require_regular(file: Path) -> None:
 
 
 def refuse_foreign(file: Path) -> None:
-    """Turn away what hosts and tools leave in place of a checkpoint, before any parser sees it."""
+    """Refuse the files that hosts and tools leave in place of a checkpoint, before any parser reads them."""
     require_regular(file)
     try:
         with file.open("rb") as opened:
@@ -76,7 +76,7 @@ def read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_torch(file: Path) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """The state dict of a torch.save file, the keys that it is nested under, and the names of what else is there."""
+    """The state dict of a torch.save file, the keys that it is nested under, and the names of everything else in it."""
     refuse_foreign(file)
     mapped = _is_zip(file)
     try:

@@ -37,7 +37,7 @@ class ImageEncoder(VisionTransformer):
         self.frozen_blocks = 0
 
     def freeze(self, blocks: int) -> None:
-        """Train neither the embeddings nor the first `blocks` blocks, and where these are all, nor the final norm."""
+        """Freeze the embeddings and the first `blocks` blocks, and the final norm too if these are all blocks."""
         self.frozen_blocks = blocks
         trained = set(self.blocks[blocks:].parameters())
         if trained:

@@ -1,4 +1,4 @@
-"""Takes off what training wrappers put around a state dict, so that a checkpoint saved from one loads as it is.
+"""Removes what training wrappers add to a state dict, so that a checkpoint saved from a wrapper loads as it is.
 
 DistributedDataParallel names tensors "module.*", torch.compile "_orig_mod.*", Lightning "model.*" under "state_dict".
 Everything else that a file holds beside the state dict is reported as an extra. A file that holds several state dicts
@@ -83,7 +83,7 @@ def _leads_to_tensors(value: Any) -> bool:
 
 
 def _shown(key: object) -> str:
-    """A key as one line of text, whatever a file has for one."""
+    """A key of any type as one line of text."""
     text = key if isinstance(key, str) and key.isprintable() else repr(key)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -95,7 +95,7 @@ def _without_inner(name: str) -> str:
 
 
 def _prefix(name: str, modules: Sequence[str]) -> str | None:
-    """What stands before the first part of the name that is a module's; None if there is no such part."""
+    """The text before the first part of the name that is a module's. None if there is no such part."""
     parts = name.split(".")
     at = next((place for place, part in enumerate(parts) if part in modules), None)
     return None if at is None else "".join(f"{part}." for part in parts[:at])

@@ -1,6 +1,6 @@
-"""What the trainer hands an objective: tensors on its device. Images are float32, normalised; texts are padded.
+"""The tensors that the trainer gives to an objective, on its device. Images are float32, normalised; texts are padded.
 
-Instead of images [m, 3, S, S] a batch may hold what a frozen image encoder made of them, [m, T, width].
+Instead of images [m, 3, S, S], a batch may hold the output of a frozen image encoder, [m, T, width].
 
 n counts the rank's examples, L the longest text's tokens. A mask is 1 at a token, 0 at padding. Every text starts with
 [CLS]: the objective puts [ENC] or [DEC] in its place where it needs one.

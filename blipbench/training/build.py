@@ -1,4 +1,4 @@
-"""From a training run's spec to its objective: the one place that knows which kind is which module."""
+"""Builds the objective of a training run from its spec. Only this module knows which class belongs to which kind."""
 
 from torch import nn
 
@@ -20,7 +20,7 @@ from blipbench.training.spec import TrainSpec
 def build_objective(spec: TrainSpec, config: ModelConfig, tokenizer: Tokenizer) -> nn.Module:
     """The objective with fresh weights, drawn from torch's generator.
 
-    Raises UsageError where more blocks are to be frozen than the image encoder has.
+    Raises UsageError if `freeze_blocks` is larger than the number of blocks of the image encoder.
     """
     depth = config.vision.depth
     if spec.freeze_blocks > depth:
@@ -71,5 +71,5 @@ def regularised(config: ModelConfig, dropout: float, drop_path: float) -> ModelC
 
 
 def prompt_length(spec: TrainSpec, tokenizer: Tokenizer) -> int:
-    """Tokens of the prompt with [DEC] before it, without [SEP]: the positions that are no targets."""
+    """The number of tokens of the prompt, with [DEC] and without [SEP]. The loss ignores these positions."""
     return len(tokenizer.encode([spec.data.prompt], spec.data.max_tokens)[0]) - 1

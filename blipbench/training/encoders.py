@@ -23,7 +23,7 @@ _POSITION_SIZE = 0.5  # of the sines and cosines in the position embeddings
 
 
 def image_encoder(config: ModelConfig, gradient_checkpointing: bool = False) -> ImageEncoder:
-    """First weights for a run that is given none: patch filters see edges, and near patches have like positions.
+    """Initial weights of a run without --init: edge filters for patches, and similar positions for near patches.
 
     A small ViT that starts as timm's or the reference's does learns colours at once but shapes hardly at all: its
     patch filters answer to brightness above all, and it has to find out which patches touch.
@@ -86,7 +86,7 @@ def with_first(input_ids: Tensor, token: int) -> Tensor:
 
 
 def full_precision(tensor: Tensor) -> Tensor:
-    """What autocast left in 16 bits as float32, for a loss; float64 stays."""
+    """16-bit values under autocast as float32, for a loss. float64 is not changed."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: at once, or in a training between two steps, so that what is saved is whole.
+"""Handles Ctrl-C and SIGTERM: at once, or in a training between two steps, so that the saved state is complete.
 
 The same signal is often sent twice (by torchrun, Slurm or `timeout`): what comes within a second is one request. A
 second request ends a training at once too, from its last checkpoint. Under torchrun, which may pass on a signal late,
@@ -17,7 +17,7 @@ ONE_REQUEST = 1.0  # seconds
 
 
 class Interruption:
-    """Hears the signals while it is entered. `asked` is true once one came in a `deferred` block."""
+    """Handles the signals inside its `with` block. `asked` is true after a signal arrived in a `deferred` block."""
 
     def __init__(self) -> None:
         self.asked = False

@@ -24,7 +24,7 @@ Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**53)]  # what a plot can show
 
 
 class StepLine(BaseModel):
-    """A logged step. The fields besides are the losses."""
+    """A logged step. All other fields are losses."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, float]
@@ -66,7 +66,7 @@ class MetricsLog:
     ) -> None:
         """`resumed` is the state that the run starts from; `evaluated` are the steps whose evaluation is done.
 
-        Raises BlipbenchError where there is a damaged log, or it cannot be written.
+        Raises BlipbenchError if the existing log is damaged, or if it cannot be written.
         """
         self._file = folder / "metrics.jsonl"
         self._every = every
@@ -92,7 +92,7 @@ class MetricsLog:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_at)
 
     def add(self, step: int, epoch: int, lr: float, losses: dict[str, Tensor]) -> None:
-        """Step number `step`, from 1, is done. The losses stay on their device until a line is due."""
+        """Add the losses of step number `step`, from 1. They stay on their device until a line is written."""
         if not self._enabled:
             return
         for name, loss in losses.items():
@@ -114,7 +114,7 @@ class MetricsLog:
         self._write(step, {"metric": metric, "value": value})
 
     def restart_clock(self) -> None:
-        """The time since the last step was not training."""
+        """Do not count the time since the last step as training."""
         self._timed_steps, self._last = 0, time.perf_counter()
 
     def _write(self, step: int, values: dict[str, Any]) -> None:
@@ -136,9 +136,9 @@ class MetricsLog:
 
 
 def read_metrics(file: Path) -> list[Line]:
-    """The lines of the log, none where there is no file. Of the last line a kill may have left a part; it is left out.
+    """The lines of the log, none if there is no file. A last line that was cut off by a kill is left out.
 
-    Raises BlipbenchError where the file is damaged otherwise.
+    Raises BlipbenchError if the file is damaged in any other way.
     """
     return [line for _, line in _whole_lines(file)]
 

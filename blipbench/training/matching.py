@@ -42,7 +42,7 @@ def draw(weights: Tensor) -> Tensor:
 
 @torch.no_grad()
 def sampling_weights(feats: Tensor, candidates: Tensor, temp: Tensor, same: Tensor, floor: float) -> Tensor:
-    """How likely each candidate is drawn as a negative: [n, m], zero where `same` [n, m] says that it is none.
+    """The probability that each candidate is drawn as a negative: [n, m], zero where `same` [n, m] is true.
 
     The softmax of the ITC logits of feats [n, embed_dim] over candidates [m, embed_dim], plus `floor`.
     """
@@ -52,7 +52,7 @@ def sampling_weights(feats: Tensor, candidates: Tensor, temp: Tensor, same: Tens
 
 
 def near_weights(image_ids: Tensor, neighbours: int) -> Tensor:
-    """How likely each of n pairs is drawn as another's negative: [n, n], to be drawn from row by row.
+    """The weights with which each of n pairs is drawn as a negative of another: [n, n], one row for each pair.
 
     Evenly from those with another image of the same `neighbours` consecutive ids, or where there is none from all with
     another image.

@@ -3,7 +3,7 @@
 In: a batch on the module's device, and alpha, the weight of the momentum encoders' soft targets (0 to 1; where there
 are none it is ignored). Out: the named scalar losses whose sum is minimised. Momentum copies, queues and what ranks
 exchange are updated inside `forward`, as in the reference. A state dict has exactly the official checkpoint's names.
-Dropout and drop path are the config's.
+Dropout and drop path come from the config.
 """
 
 import torch
@@ -38,8 +38,8 @@ _RETRIEVAL_FLOOR = torch.finfo(torch.float32).tiny  # below any other chance; el
 class PretrainObjective(ContrastiveObjective):
     """ITC, ITM and LM at once; encoder and decoder share everything but self-attention.
 
-    `neighbours` leaves ITC out: ITM's negatives are then drawn evenly from the pairs whose image ids are of the same
-    `neighbours` consecutive ones, or from all where the batch has none. Else image ids play no part.
+    `neighbours` turns ITC off. ITM's negatives are then drawn evenly from the pairs whose image ids are among the same
+    `neighbours` consecutive ones, or from all pairs if the batch has none. Otherwise image ids are not used.
     """
 
     queue_ptr: Tensor

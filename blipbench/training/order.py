@@ -4,8 +4,8 @@
                 -> epoch_rows -> the examples of each of a rank's batches
 
 The order is a permutation seeded by (seed, epoch), of which every step takes the next `world x batch_size` examples and
-rank r the r-th part of them; a resumed run starts anywhere in it. What a spec asks to keep together changes the
-permutation, and stays one.
+rank r the r-th part of them; a resumed run starts anywhere in it. The options of a spec that keep examples together
+change this permutation, and it remains one.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _WINDOW = 16  # steps whose examples `by_length` sorts together: enough to even 
 
 
 def make_plan(spec: TrainSpec, examples: int, world_size: int) -> Plan:
-    """The steps of the run. Raises UsageError where one step needs more examples than there are."""
+    """The steps of the run. Raises UsageError if one step needs more examples than the data has."""
     per_step = spec.batch_size * world_size * spec.accumulate
     if per_step > examples:
         ranks = f" x {world_size} ranks" if world_size > 1 else ""
@@ -44,7 +44,7 @@ def make_plan(spec: TrainSpec, examples: int, world_size: int) -> Plan:
 
 
 def epoch_rows(spec: TrainSpec, data: TrainingSet, epoch: int, rank: int, world_size: int) -> list[list[int]]:
-    """The examples of each of a rank's batches of the epoch, in order; what does not fill a batch is dropped."""
+    """The examples of each of a rank's batches of the epoch, in order. An incomplete batch at the end is dropped."""
     generator = torch.Generator().manual_seed(example_seed(spec.seed, epoch, -1))
     order = torch.randperm(len(data.examples), generator=generator)
     together = torch.arange(len(order))  # equal numbers beside each other stay so

@@ -10,7 +10,7 @@ from blipbench.errors import UsageError
 
 
 def require_divisible(queue_size: int, global_batch: int) -> None:
-    """Raises UsageError where a queue does not hold a whole number of batches (of all ranks)."""
+    """Raises UsageError if the queue size is not a multiple of the batch size of all ranks together."""
     if queue_size % global_batch:
         fits = queue_size // global_batch * global_batch
         raise UsageError(

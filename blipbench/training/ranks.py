@@ -1,4 +1,4 @@
-"""What an objective exchanges with the other ranks, on the device and inside the step; one process exchanges nothing.
+"""The exchanges of an objective with other ranks, on the device, inside the step. A single process exchanges nothing.
 
 Every rank must hold the same number of examples: rank r's are rows r * n to (r + 1) * n of what is gathered.
 """
@@ -42,7 +42,7 @@ def padded_alike(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mean_over_ranks(value: Tensor) -> Callable[[], Tensor]:
-    """Start the exchange; what is returned waits for it and gives the mean. In between a rank computes, not waits."""
+    """Start the exchange, and return a function that waits for it and gives the mean. A rank can compute in between."""
     if world_size() == 1:
         return lambda: value
     total = value.clone()
@@ -62,7 +62,7 @@ def part_of(count: int, rank: int) -> range:
 
 @torch.no_grad()
 def complete(rows: Tensor) -> None:
-    """Every rank has filled in its part of `rows` [count, ...]; afterwards each has them all."""
+    """Exchange the parts of `rows` [count, ...] that each rank has filled in. Afterwards every rank has all rows."""
     if world_size() == 1:
         return
     for rank in range(world_size()):

@@ -6,7 +6,7 @@
                                           [{"image", "question", "answer": "yes", "dataset": "vg"}]
     NLVR2                                 [{"sentence", "label": "True" | "False", "images": ["l.png", "r.png"]}]
 
-In: a data folder and annotation files. Out: a `TrainingSet` whose image files are known to be there. Records are
+In: a data folder and annotation files. Out: a `TrainingSet`, whose image files exist. Records are
 counted from 1 in messages.
 """
 
@@ -83,7 +83,7 @@ def _text(example: Example) -> str:
 
 
 def read_training_set(spec: TrainSpec, root: Path) -> TrainingSet:
-    """All examples of a run. Raises DataError where a file is absent or malformed, or an image missing or empty."""
+    """All examples of a run. Raises DataError if a file is missing or malformed, or an image is missing or empty."""
     files = [find_annotation(root, name, spec.name) for name in spec.data.annotations]
     if spec.kind == "nlvr":
         return _read_statements(spec, root, files)

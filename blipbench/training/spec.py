@@ -1,7 +1,7 @@
 """What `configs/train/*.yaml` states: one training run, as data.
 
 In: a name (`retrieval_coco`) or the path of a YAML file, and the changes of `--set key=value`. Out: a `TrainSpec`.
-Whatever is wrong is a `UsageError` that names the file or the --set, the field and what was found.
+A mistake is a `UsageError` that names the file or the --set, the field and the value.
 """
 
 from collections.abc import Sequence
@@ -48,9 +48,9 @@ class _Part(BaseModel):
 
 
 class TrainData(_Part):
-    """The annotation files, one or several, in the official format of the run's kind; lengths of a text, which is cut.
+    """The annotation files, one or several, in the official format of the run's kind. Longer texts are cut.
 
-    `prompt` begins every caption of kind caption; its tokens are no targets.
+    `prompt` precedes every caption of kind caption; the loss ignores its tokens.
     """
 
     annotations: tuple[str, ...] = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""A training run's folder and what is written into it, each file whole or not at all.
+"""The folder of a training run. Each file in it is complete or absent.
 
     runs/train/<name>/
         train.json           the fingerprint: a resume under another configuration is refused
@@ -9,8 +9,8 @@
         state.pt             what else a resume needs: all tensors, AdamW, the step, every rank's RNG, losses
         metrics.jsonl        see `log.py`
 
-Each is written as `files.py` has it: a kill or a full disk leaves what was. What is read is checked, and a damaged file
-is refused with the way out.
+Files are replaced atomically (files.py): after a kill or on a full disk the previous file is still there. Files are
+checked when they are read, and the error for a damaged one says what to do.
 """
 
 import json
@@ -50,7 +50,7 @@ class TrainingState(BaseModel):
 
 
 class Evaluations(BaseModel):
-    """The run's evaluations so far: the metric that is looked at, and its value after each evaluated step."""
+    """The run's evaluations so far: the name of the metric, and its value after each evaluated step."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     metric: str | None = None
@@ -100,7 +100,7 @@ class TrainFolder:
         write_whole(self.state, write)
 
     def load_state(self) -> TrainingState | None:
-        """None where the run was ended before its first checkpoint. Raises CheckpointError for a damaged file."""
+        """None if the run ended before its first checkpoint. Raises CheckpointError if the file is damaged."""
         if not self.state.exists():
             return None
         try:
@@ -147,7 +147,7 @@ def _first(error: ValidationError) -> str:
 def why_not_of(
     state: TrainingState, model: Mapping[str, Tensor], parameters: Sequence[Tensor], *, ranks: int, total_steps: int
 ) -> str | None:
-    """What in the state does not fit a run of these tensors, whose AdamW is over these parameters; None if all fits."""
+    """What does not fit a run with these tensors, whose AdamW has these parameters. None if everything fits."""
     if (found := _misfit("model", state.model, model)) is not None:
         return found
     if state.step > total_steps or len(state.rng) != ranks:

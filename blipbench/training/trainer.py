@@ -2,8 +2,8 @@
 
     spec + data + (first weights) -> objective -> steps -> last.safetensors, best.safetensors, state.pt, metrics.jsonl
 
-A step's number says everything about it (which examples, learning rate, alpha); what it cannot say is in state.pt, so a
-run that was killed gives, resumed, the same weights bit for bit on a CPU.
+The number of a step determines its examples, learning rate and alpha. Everything else is in state.pt. On a CPU, a run
+that was killed and resumed therefore ends with the same weights, bit for bit.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ class TrainOptions:
 
 @dataclasses.dataclass(frozen=True)
 class TrainSummary:
-    """What a finished run left. `value` is that of the best evaluation's main metric, where there was one."""
+    """The outcome of a finished run. `value` is the main metric of the best evaluation, or None without evaluations."""
 
     folder: Path
     checkpoint: Path
@@ -94,7 +94,7 @@ def train(spec: TrainSpec, options: TrainOptions, ranks: Ranks, interruption: In
     """Train to the end; the summary on rank 0, None on the others.
 
     After a step in which some rank was interrupted the state is saved and KeyboardInterrupt raised.
-    Raises UsageError, DataError, CheckpointError as their modules say, BlipbenchError where the loss is not finite.
+    Raises UsageError, DataError and CheckpointError as documented there, and BlipbenchError if the loss is not finite.
     """
     with ranks.together():  # no rank trains before the folder is claimed
         runtime = make_runtime(options.device, spec.precision, local_rank=ranks.local_rank)
@@ -152,7 +152,7 @@ def train(spec: TrainSpec, options: TrainOptions, ranks: Ranks, interruption: In
 def _load(
     state: TrainingState, objective: nn.Module, spec: TrainSpec, plan: Plan, folder: TrainFolder, ranks: Ranks
 ) -> None:
-    """Put the state's tensors into the objective. Raises CheckpointError where the state is not this run's."""
+    """Put the state's tensors into the objective. Raises CheckpointError if the state is of another run."""
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     model = objective.state_dict()
     reason = why_not_of(state, model, trained, ranks=ranks.world_size, total_steps=plan.total_steps)
@@ -178,7 +178,7 @@ def _train_from(run: _Run, step: int, interruption: Interruption) -> None:
 
 
 def _train_epoch(run: _Run, step: int, advance: Advance, interruption: Interruption) -> int:
-    """The steps that are left of the epoch; the number of the step after them."""
+    """Do the remaining steps of the epoch. Returns the number of the step after them."""
     spec, plan = run.spec, run.plan
     epoch, within = plan.position(step)
     end = min(plan.total_steps, (epoch + 1) * plan.steps_per_epoch)
@@ -241,7 +241,10 @@ def _refuse_non_finite(run: _Run, step: int, losses: dict[str, Tensor], rows: li
 
 
 def _checkpoint_due(run: _Run, step: int) -> bool:
-    """Every so many steps, else at an epoch's end; always at the run's end and before an evaluation."""
+    """Whether to save after this step: every `checkpoint_every` steps, or else at the end of an epoch.
+
+    The last step and those before an evaluation are always saved.
+    """
     if step == run.plan.total_steps or run.validation.due(run.plan, step):
         return True
     return step % (run.spec.checkpoint_every or run.plan.steps_per_epoch) == 0

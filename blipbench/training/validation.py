@@ -25,9 +25,9 @@ from blipbench.training.state import Evaluations, TrainFolder
 
 
 class Validation:
-    """The evaluations of one run, none where its spec has no `evaluate`.
+    """The evaluations of one run. There are none if its spec has no `evaluate`.
 
-    Making it reads the task's data once, so that what is missing is said before the training: UsageError, DataError.
+    The constructor reads the task's data, so that missing data is reported before the training (UsageError, DataError).
     """
 
     def __init__(self, spec: TrainSpec, data: Path, folder: TrainFolder, runtime: Runtime, ranks: Ranks) -> None:
@@ -41,7 +41,7 @@ class Validation:
             PROTOCOLS[self._task.protocol].recipe().read(self._task, data, spec.evaluate.split, spec.evaluate.limit)
 
     def due(self, plan: Plan, step: int) -> bool:
-        """After step number `step`, from 1: every so many epochs, and at the run's end."""
+        """Whether to evaluate after step number `step`, from 1: every `every` epochs, and at the end of the run."""
         if self._spec.evaluate is None or step == 0:
             return False
         return step == plan.total_steps or step % (plan.steps_per_epoch * self._spec.evaluate.every) == 0

@@ -46,7 +46,7 @@ _CAPTIONER_LACKS = re.compile(r"(vision_proj|text_proj|itm_head)\.")
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Where the first weights come from; none means random ones."""
+    """Where the initial weights come from. Without a source they are random."""
 
     init: str | None = None
     bert: Path | None = None
@@ -105,7 +105,7 @@ def _from_checkpoint(spec: TrainSpec, objective: nn.Module, config: ModelConfig,
 
 
 def _for_kind(wanted: Kind, kind: str, given: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], re.Pattern[str]]:
-    """The weights of a checkpoint of some kind under the names of the wanted one; what of it may start random."""
+    """The weights under the names of the objective's kind, and the tensors that may start at random."""
     if wanted == "nlvr":
         return twin_state_dict(given), _NLVR_ADDS
     if kind == "caption" and wanted in ("pretrain", "vqa"):
@@ -209,7 +209,7 @@ def _resized(path: Path, positions: Tensor, config: ModelConfig) -> Tensor:
 
 
 def _trained(objective: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint must bring: no momentum copies, queues or position ids, nor the temperature, which may rest."""
+    """The tensors that a checkpoint must have: all but momentum copies, queues, position ids and the temperature."""
     return {name: t for name, t in objective.state_dict().items() if ignored_as(name) is None and name != "temp"}
 
 
