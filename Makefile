@@ -36,6 +36,7 @@ run-demo:
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/inference/test_attention.py tests/inference/test_kernels.py
 	$(MAKE) --no-print-directory demo IMAGES=20 DEMO=demo/smoke
 
 # Resolved anew at every call, so that a new release of a package is met here first.

@@ -6,7 +6,10 @@ import platform
 import resource
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from blipbench.errors import UsageError
 
@@ -50,6 +53,29 @@ class Runtime:
         return {"peak_rss_bytes": resident, "peak_device_bytes": allocated}
 
 
+def upload(array: npt.NDArray[np.int64], device: torch.device) -> Tensor:
+    """A copy of the array on the device. Does not wait for a GPU, which copies from page-locked memory meanwhile."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+class Fetch:
+    """A tensor on its way to the CPU. `wait` returns it, and waits only for the work before the copy."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._copy, self._copied = tensor, None
+        if tensor.device.type == "cuda":
+            self._copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._copy.copy_(tensor, non_blocking=True)
+            self._copied = torch.cuda.Event()
+            self._copied.record(torch.cuda.current_stream(tensor.device))
+
+    def wait(self) -> Tensor:
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._copy
+
+
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
     """Compute float32 products in full float32, even if the run's precision is tf32. Used by the self-check."""
@@ -89,7 +115,7 @@ def make_runtime(device: str | None, precision: str, batch_tokens: int | None = 
     elif precision in ("tf32", "fp16"):
         raise UsageError(f"--precision {precision} requires a GPU; use fp32, or bf16 if the processor supports it")
     if where.type == "cuda":
-        default_tokens, cache_bytes = 32768, torch.cuda.mem_get_info(where)[0] // 2
+        default_tokens, cache_bytes = 65536, torch.cuda.mem_get_info(where)[0] // 2
     else:
         default_tokens, cache_bytes = 1536, 128 * 2**20
     return Runtime(where, precision, batch_tokens or default_tokens, cache_bytes)

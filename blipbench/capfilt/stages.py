@@ -125,7 +125,7 @@ class FilterTexts:
             normalised = [normalise_caption(text, WEB_WORDS) for unit in present for text in unit.payload.texts]
             matcher = self.model.matcher(self.model.tokenize(normalised, MAX_TOKENS))
             owner = np.repeat(np.arange(len(present)), [unit.items for unit in present])
-            logits = matcher.submit_own(tokens, owner).logits()  # [texts of the batch, 2]
+            logits = matcher.submit(tokens, np.arange(len(owner)), owner).logits()  # [texts of the batch, 2]
             for unit, of_unit in zip(present, logits.split([unit.items for unit in present]), strict=True):
                 yield Sample(unit.id, self._rows(unit.payload, of_unit.tolist()))
 

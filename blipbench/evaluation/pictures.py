@@ -122,7 +122,7 @@ def match_texts(picture: Path, texts: Sequence[str], checkpoint: Checkpoint, run
     every = np.arange(len(texts))
     image_embedding, tokens = runner.embed_images(pixels[None])  # [1, embed_dim], [1, T, width]
     itc = runner.embed_texts(runner.bank(input_ids), every) @ image_embedding[0]
-    logits = runner.matcher(input_ids).submit(tokens[0], every).logits()  # [n, 2]
+    logits = runner.matcher(input_ids).submit(tokens, every, np.zeros_like(every)).logits()  # [n, 2]
     probability, itm = logits.softmax(-1)[:, MATCH], logits[:, MATCH]
     scores = zip(texts, probability.tolist(), itm.tolist(), itc.tolist(), strict=True)
     return [Match(*score) for score in scores]

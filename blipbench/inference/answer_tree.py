@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from blipbench.inference.packing import Indices
+from blipbench.inference.attention import Indices
 
 NOWHERE = -1  # padding for the paths of answers shorter than the longest
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from blipbench.data.images import normalise
 from blipbench.device import Runtime, full_float32
 from blipbench.inference import flops
+from blipbench.inference.attention import Indices
 from blipbench.inference.decoding import FastDecoder
-from blipbench.inference.packing import Indices, TextBank, pad
-from blipbench.inference.routing import Routing
+from blipbench.inference.packing import TextBank, pad
 from blipbench.inference.text import PackedTextEncoder
 from blipbench.inference.vision import FastImageEncoder
 from blipbench.models.blip import BlipVqa
@@ -99,12 +99,11 @@ class BlipVqaRunner:
         keys_values = self.question_encoder.keys_values(image_tokens.flatten(0, 1))
         states: dict[int, Tensor] = {}
         for chunk in bank.chunks(questions, self.runtime.batch_tokens):
-            lengths = bank.lengths[chunk.texts]
-            routing = Routing([(images, length)], np.repeat(image_of[chunk.order], lengths), self.runtime.device)
-            context = [routing.bind(key, value, self.question_encoder.num_heads) for key, value in keys_values]
+            spans = chunk.reading(image_of[chunk.order], [length] * images, first_only=False)
+            context = self.question_encoder.contexts(keys_values, spans, spans)
             hidden = self.question_encoder.first_layer(bank.input_ids[chunk.tokens], chunk)
             hidden = self.question_encoder.rest(hidden, chunk, context, first_only=False)  # [S, width]
-            states |= zip(chunk.order.tolist(), hidden.split(lengths.tolist()), strict=True)
+            states |= zip(chunk.order.tolist(), hidden.split(chunk.lengths.tolist()), strict=True)
         return [states[place] for place in range(len(questions))]
 
     @full_float32()

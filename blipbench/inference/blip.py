@@ -18,9 +18,10 @@ from torch import Tensor
 from blipbench.data.images import normalise
 from blipbench.device import Runtime, full_float32
 from blipbench.inference import flops
+from blipbench.inference.attention import Indices
 from blipbench.inference.linear import fuse
 from blipbench.inference.matching import Matcher
-from blipbench.inference.packing import Indices, TextBank, pad
+from blipbench.inference.packing import TextBank, pad
 from blipbench.inference.text import PackedTextEncoder
 from blipbench.inference.vision import FastImageEncoder
 from blipbench.models.blip import BlipRetrieval

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from blipbench.data.loader import Vision
 from blipbench.device import Runtime
+from blipbench.inference.attention import Indices
 from blipbench.inference.matching import Matcher
-from blipbench.inference.packing import Indices, TextBank
+from blipbench.inference.packing import TextBank
 
 Floats = npt.NDArray[np.float64]
 

@@ -19,8 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from blipbench.device import Runtime, full_float32
+from blipbench.inference.attention import Indices
 from blipbench.inference.linear import make_fast
-from blipbench.inference.packing import Indices, TextBank, pad
+from blipbench.inference.packing import TextBank, pad
 from blipbench.models.clip import CAPABILITIES, ClipCheckpoint
 
 

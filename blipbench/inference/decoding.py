@@ -18,9 +18,10 @@ from torch import Tensor
 
 from blipbench.device import Runtime
 from blipbench.errors import UsageError
+from blipbench.inference.kernels import add_norm
 from blipbench.inference.linear import FastLinear, fuse
 from blipbench.inference.search import Decoding, Hypothesis, SearchSettings, beam_search, token_search
-from blipbench.inference.text import PackedTextEncoder, add_norm
+from blipbench.inference.text import PackedTextEncoder
 from blipbench.models.med import TextDecoder
 
 # Limit for the contexts' keys and values on a CPU. It is large because each step reads all weights, even for few texts.
@@ -224,13 +225,13 @@ class SharedContexts:
 
 @dataclasses.dataclass(frozen=True)
 class LayerContexts:
-    """One layer's cross-attention input (see `text.Context`). key, value: [contexts, heads, T, head_dim]."""
+    """One layer's cross-attention input (see `attention.Context`). key, value: [contexts, heads, T, head_dim]."""
 
     key: Tensor
     value: Tensor
     mask: Tensor | None
 
-    def attend(self, query: Tensor) -> Tensor:
+    def __call__(self, query: Tensor) -> Tensor:
         """[contexts * n, width] -> [contexts * n, width]. The first n queries read the first context, and so on."""
         contexts, heads, _, head_dim = self.key.shape
         q = query.view(contexts, -1, heads, head_dim).transpose(1, 2)  # [contexts, heads, n, head_dim]

@@ -16,8 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 from blipbench.device import full_float32
 from blipbench.inference import flops
 from blipbench.inference.answering import Answer, BlipVqaRunner
+from blipbench.inference.attention import Indices
 from blipbench.inference.decoding import PlainDecoding, check_lengths, run_search, search
-from blipbench.inference.packing import Indices
 from blipbench.inference.search import Hypothesis, SearchSettings
 
 TOKENS_PER_ANSWER = 2  # after [DEC], for every beam; used to estimate the cost

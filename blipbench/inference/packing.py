@@ -1,9 +1,11 @@
-"""Texts without padding: one flat array of token ids, split into chunks by a token budget, grouped by exact length.
+"""Texts without padding: one flat array of token ids, split into chunks by a token budget.
 
 On a CPU, a chunk ends with a few filler rows that belong to no text, so that product sizes recur (see linear.py).
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,26 +13,47 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from blipbench.device import upload
+from blipbench.inference.attention import Indices, Spans
 from blipbench.inference.linear import recurring_rows
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """n texts sorted by length and concatenated, S tokens in total. With filler rows, n becomes n' and S becomes S'."""
+    """n texts laid end to end, S tokens in total. With filler rows, n becomes n' and S becomes S'."""
 
     texts: Indices  # [n] indices of the texts in the bank
     order: Indices  # [n] their places in the requested indices
+    lengths: Indices  # [n]
     tokens: Tensor  # [S'] index of each token in the bank
     positions: Tensor  # [S'] each token's position in its text
     first: Tensor  # [n'] start of each text in the chunk
-    groups: list[tuple[int, int]]  # (texts, length), in order
 
     @property
     def num_tokens(self) -> int:
         """S, without filler."""
-        return sum(count * length for count, length in self.groups)
+        return int(self.lengths.sum())
+
+    @property
+    def groups(self) -> list[tuple[int, int]]:
+        """(texts, length) of neighbouring texts of equal length, in order."""
+        bounds = [0, *(np.flatnonzero(np.diff(self.lengths)) + 1).tolist(), len(self.lengths)]
+        return [(end - start, int(self.lengths[start])) for start, end in itertools.pairwise(bounds)]
+
+    @functools.cached_property
+    def every_token(self) -> Spans:
+        """Every token reads its text."""
+        return self.reading(np.arange(len(self.texts)), self.lengths, first_only=False)
+
+    @functools.cached_property
+    def first_tokens(self) -> Spans:
+        """The first token of each text reads its text."""
+        return self.reading(np.arange(len(self.texts)), self.lengths, first_only=True)
+
+    def reading(self, owner: Indices, lengths: npt.ArrayLike, first_only: bool) -> Spans:
+        """The tokens of each text, or its first one, read context `owner[text]`. `lengths` are the contexts'."""
+        queries = np.ones_like(self.lengths) if first_only else self.lengths
+        return Spans.of_owner(owner, queries, lengths, self.tokens.device)
 
 
 class TextBank:
@@ -46,15 +69,18 @@ class TextBank:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def chunks(self, indices: npt.ArrayLike, token_budget: int) -> Iterator[Chunk]:
-        """Split `indices` into chunks of about equal size. Only a chunk of one text may exceed the budget."""
+    def chunks(self, indices: npt.ArrayLike, token_budget: int, owner: Indices | None = None) -> Iterator[Chunk]:
+        """Split `indices` into chunks of about equal size. Only a chunk of one text may exceed the budget.
+
+        Texts are sorted by length, or by their `owner` first, so that texts of one owner are neighbours.
+        """
         asked = np.asarray(indices, dtype=np.int64)
-        order = np.argsort(self.lengths[asked], kind="stable")
-        ends = np.cumsum(self.lengths[asked[order]])
         if len(asked) == 0:
             return
-        longest = int(self.lengths[asked].max())
-        room = max(1, token_budget - longest + 1)  # a text may begin before the token range of its chunk
+        lengths = self.lengths[asked]
+        order = np.lexsort((lengths,) if owner is None else (lengths, owner))
+        ends = np.cumsum(lengths[order])
+        room = max(1, token_budget - int(lengths.max()) + 1)  # a text may begin before the token range of its chunk
         share = -(-int(ends[-1]) // -(-int(ends[-1]) // room))
         for part in np.split(order, np.flatnonzero(np.diff((ends - 1) // share)) + 1):
             yield self._chunk(asked[part], part)
@@ -66,17 +92,18 @@ class TextBank:
 
     def _chunk(self, texts: Indices, order: Indices) -> Chunk:
         lengths = self.lengths[texts]
-        first = np.cumsum(lengths) - lengths
-        positions = np.arange(int(lengths.sum())) - np.repeat(first, lengths)
-        tokens = np.repeat(self.starts[texts], lengths) + positions
-        values, counts = np.unique(lengths, return_counts=True)
+        total = int(lengths.sum())
+        length, start = upload(lengths, self.device), upload(self.starts[texts], self.device)
+        first = length.cumsum(0) - length  # [n]
+        text_of = torch.arange(len(texts), device=self.device).repeat_interleave(length, output_size=total)
+        positions = torch.arange(total, device=self.device) - first[text_of]
+        tokens, positions, first = (self._filled(x) for x in (start[text_of] + positions, positions, first))
+        return Chunk(texts, order, lengths, tokens, positions, first)
 
-        def tensor(x: Indices) -> Tensor:
-            filled = np.resize(x, recurring_rows(len(x), self.device))
-            return torch.from_numpy(filled).to(self.device, non_blocking=True)
-
-        groups = list(zip(counts.tolist(), values.tolist(), strict=True))
-        return Chunk(texts, order, tensor(tokens), tensor(positions), tensor(first), groups)
+    def _filled(self, x: Tensor) -> Tensor:
+        """With the rows that a product on this device should have; the first ones again."""
+        rows = recurring_rows(len(x), self.device)
+        return x if rows == len(x) else x.repeat(-(-rows // len(x)))[:rows]
 
 
 def pad(input_ids: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> tuple[Tensor, Tensor]:

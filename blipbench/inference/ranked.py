@@ -14,7 +14,8 @@ from torch import Tensor
 from blipbench.device import full_float32
 from blipbench.inference import flops
 from blipbench.inference.answering import Answer, BlipVqaRunner
-from blipbench.inference.packing import Indices, pad
+from blipbench.inference.attention import Indices
+from blipbench.inference.packing import pad
 from blipbench.inference.ranking import AnswerRanker, Ranking
 from blipbench.models.med import IGNORED, language_model_loss
 

@@ -22,16 +22,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blipbench.device import upload
 from blipbench.inference.answer_tree import NOWHERE, TreeRows, build_tree, select_nodes
+from blipbench.inference.attention import Context, Indices, Spans
 from blipbench.inference.decoding import FastDecoder
-from blipbench.inference.packing import Indices
-from blipbench.inference.routing import RoutedContext, Routing
+from blipbench.inference.text import KeysValues
 from blipbench.models.med import LABEL_SMOOTHING
 
 LOGIT_BYTES = 64 * 2**20  # limit for float32 logits held at once
 ATTENTION_ROWS = 32768  # per call: CUDA's kernels require a batch below 65,536
-
-KeyValue = tuple[Tensor, Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +45,12 @@ class Ranking:
 class Questions:
     """A batch of questions sorted by length, with the keys and values that the decoder reads."""
 
-    groups: list[tuple[int, int]]  # (questions, length)
-    keys_values: list[KeyValue]  # per layer, [tokens of all questions, width]
+    lengths: Indices  # [questions]
+    keys_values: KeysValues  # per layer, [tokens of all questions, width]
 
     @property
     def count(self) -> int:
-        return sum(count for count, _ in self.groups)
+        return len(self.lengths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +59,7 @@ class FirstStep:
 
     hidden: Tensor  # [questions, width], after the head's transform
     logits: Tensor  # [questions, vocabulary] float32
-    keys_values: list[KeyValue]  # per layer except the first, [questions, width]
+    keys_values: KeysValues  # per layer except the first, [questions, width]
 
 
 class AnswerRanker:
@@ -98,15 +97,14 @@ class AnswerRanker:
     @torch.inference_mode()
     def read(self, states: Sequence[Tensor]) -> Questions:
         """`states`: [tokens, width] for each question, sorted by length."""
-        lengths, counts = np.unique([len(state) for state in states], return_counts=True)
-        groups = list(zip(counts.tolist(), lengths.tolist(), strict=True))
-        return Questions(groups, self.text.keys_values(torch.cat(list(states))))
+        lengths = np.array([len(state) for state in states])
+        return Questions(lengths, self.text.keys_values(torch.cat(list(states))))
 
     @torch.inference_mode()
     def first_step(self, questions: Questions) -> FirstStep:
         contexts = self._contexts(questions, np.arange(questions.count))
         hidden = self.before_context[:1].expand(questions.count, -1)
-        keys_values: list[KeyValue] = []
+        keys_values: KeysValues = []
         for i, (layer, context) in enumerate(zip(self.text.layers, contexts, strict=True)):
             if i > 0:
                 key, value = layer.key_value(hidden).chunk(2, dim=-1)
@@ -166,10 +164,10 @@ class AnswerRanker:
         attended = torch.cat([value[:1], above])
         return layer.after_self(attended, hidden)
 
-    def _contexts(self, questions: Questions, owner: Indices) -> list[RoutedContext]:
+    def _contexts(self, questions: Questions, owner: Indices) -> list[Context]:
         """One context per layer. Query i reads question `owner[i]`."""
-        routing = Routing(questions.groups, owner, self.runtime.device)
-        return [routing.bind(key, value, self.text.num_heads) for key, value in questions.keys_values]
+        spans = Spans.of_owner(owner, np.ones_like(owner), questions.lengths, self.runtime.device)
+        return self.text.contexts(questions.keys_values, spans, spans)
 
     def _log_sums(self, hidden: Tensor) -> Tensor:
         """The logsumexp of each row's logits, computed in blocks of rows: [rows, width] -> [rows] float32."""
@@ -193,7 +191,7 @@ class AnswerRanker:
         return [part for level in rows.levels for part in self._tensor(level).split(ATTENTION_ROWS)]
 
     def _tensor(self, x: Indices) -> Tensor:
-        return torch.from_numpy(x).to(self.runtime.device, non_blocking=True)
+        return upload(x, self.runtime.device)
 
 
 def _attend_upwards(query: Tensor, key: Tensor, value: Tensor, levels: Sequence[Tensor], num_heads: int) -> Tensor:

@@ -11,18 +11,18 @@ merging layer after them are one product. The last layer computes only [ENC]. `r
 import copy
 from collections.abc import Sequence
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from blipbench.data.images import normalise
-from blipbench.device import Runtime, full_float32
+from blipbench.device import Runtime, full_float32, upload
 from blipbench.inference import flops
+from blipbench.inference.attention import Indices, Spans
+from blipbench.inference.kernels import add_norm
 from blipbench.inference.linear import FastLinear, fuse, make_fast
-from blipbench.inference.packing import Indices, TextBank, pad
-from blipbench.inference.routing import Routing
-from blipbench.inference.text import PackedBlock, add_norm, embed
+from blipbench.inference.packing import TextBank, pad
+from blipbench.inference.text import PackedBlock, embed
 from blipbench.inference.vision import FastImageEncoder
 from blipbench.models.nlvr import BlipNlvr, TwinLayer, TwinOutput
 from blipbench.models.tokenizer import Tokenizer
@@ -41,14 +41,14 @@ class _TwinLayer(PackedBlock):
         self.cross_out = FastLinear(weight.to(dtype), bias.to(dtype))
         self.cross_norm = fast.crossattention.output.LayerNorm
 
-    def cross_attend(self, hidden: Tensor, images: tuple[Tensor, Tensor], routing: Routing) -> Tensor:
+    def cross_attend(self, hidden: Tensor, images: tuple[Tensor, Tensor], spans: Spans) -> Tensor:
         """hidden: [queries, width]. images: left and right tokens of all pairs, each [pairs * T, image_width]."""
         found = []
         for query, image, project in zip(
             self.cross_query(hidden).chunk(2, dim=-1), images, self.key_values, strict=True
         ):
             key, value = project(image).chunk(2, dim=-1)
-            found.append(routing.bind(key, value, self.num_heads).attend(query))
+            found.append(spans.attend(query, key, value, self.num_heads))
         return add_norm(self.cross_out(torch.cat(found, dim=-1)), hidden, self.cross_norm)
 
 
@@ -100,9 +100,8 @@ class NlvrRunner:
         """
         bank = TextBank(input_ids, self.runtime.device)
         chunk = bank.whole()
-        device, owner, pairs = self.runtime.device, pair_of[chunk.texts], [(len(left), left.shape[1])]
-        of_tokens = Routing(pairs, np.repeat(owner, bank.lengths[chunk.texts]), device)
-        of_firsts = Routing(pairs, owner, device)
+        owner, lengths = pair_of[chunk.texts], [left.shape[1]] * len(left)
+        of_tokens, of_firsts = (chunk.reading(owner, lengths, first_only) for first_only in (False, True))
         images = left.flatten(0, 1), right.flatten(0, 1)  # [pairs * T, image_width]
         hidden = embed(self.embeddings, bank.input_ids[chunk.tokens], chunk)  # [S', width]
         for i, layer in enumerate(self.layers):
@@ -110,8 +109,8 @@ class NlvrRunner:
             hidden = layer.self_attend(hidden, chunk, first_only=is_last)  # [S', width]; in the last layer [n', width]
             hidden = layer.cross_attend(hidden, images, of_firsts if is_last else of_tokens)
             hidden = layer.mlp(hidden)
-        logits = torch.empty(len(input_ids), 2, device=device)
-        logits[torch.from_numpy(chunk.order).to(device)] = self.head(hidden)[: len(chunk.texts)].float()
+        logits = torch.empty(len(input_ids), 2, device=bank.device)
+        logits[upload(chunk.order, bank.device)] = self.head(hidden)[: len(chunk.texts)].float()
         return logits
 
     @full_float32()

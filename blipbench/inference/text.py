@@ -6,22 +6,16 @@ the image. The last layer computes only the first token of each text, if the sco
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from blipbench.inference.attention import SharedContext, grouped_self_attention
+from blipbench.inference.attention import Context, OneContext, Spans
+from blipbench.inference.kernels import add_norm
 from blipbench.inference.linear import FastLinear, fuse
 from blipbench.inference.packing import Chunk
 from blipbench.models.med import Attention, Embeddings, Intermediate, Layer, Residual, TextEncoder
 
-
-class Context(Protocol):
-    """The keys and values of one layer's cross-attention: `attend` maps queries [tokens, width] to [tokens, width]."""
-
-    def attend(self, query: Tensor) -> Tensor: ...
+KeysValues = list[tuple[Tensor, Tensor]]  # of every layer, [tokens of all contexts, width] each
 
 
 class PackedBlock:
@@ -40,14 +34,12 @@ class PackedBlock:
         """[S', width] -> [S', width], or with `first_only` [n', width]: the first token of each text."""
         if first_only:
             asking = hidden[chunk.first]
-            query = self.query(asking)
+            query, spans = self.query(asking), chunk.first_tokens
             key, value = self.key_value(hidden).chunk(2, dim=-1)
         else:
-            asking = hidden
+            asking, spans = hidden, chunk.every_token
             query, key, value = self.qkv(hidden).chunk(3, dim=-1)
-        return self.after_self(
-            grouped_self_attention(query, key, value, chunk.groups, self.num_heads, first_only), asking
-        )
+        return self.after_self(spans.attend(query, key, value, self.num_heads), asking)
 
     def after_self(self, attended: Tensor, hidden: Tensor) -> Tensor:
         """Output projection, residual and LayerNorm after self-attention."""
@@ -67,13 +59,8 @@ class PackedLayer(PackedBlock):
         self.cross_out, self.cross_norm = fuse(cross.output.dense), cross.output.LayerNorm
 
     def cross_attend(self, hidden: Tensor, context: Context) -> Tensor:
-        attended = context.attend(self.cross_query(hidden))
+        attended = context(self.cross_query(hidden))
         return add_norm(self.cross_out(attended), hidden, self.cross_norm)
-
-
-def add_norm(x: Tensor, residual: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
-    """LayerNorm(x + residual); `x` is overwritten."""
-    return F.layer_norm(x.add_(residual), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
 def embed(embeddings: Embeddings, input_ids: Tensor, chunk: Chunk) -> Tensor:
@@ -93,14 +80,20 @@ class PackedTextEncoder:
         cross = [layer.crossattention.self for layer in modules]
         self.context_keys_values = fuse(*(linear for layer in cross for linear in (layer.key, layer.value)))
 
-    def keys_values(self, context: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def keys_values(self, context: Tensor) -> KeysValues:
         """Keys and values of the context [T, context_width] for every layer, [T, width] each, in one product."""
         projected = self.context_keys_values(context).chunk(2 * len(self.layers), dim=-1)
         return list(zip(projected[::2], projected[1::2], strict=True))
 
-    def image_context(self, image_embeds: Tensor) -> list[SharedContext]:
-        """The context of one image's tokens [T, image_width], for texts that all read this image."""
-        return [SharedContext(key, value, self.num_heads) for key, value in self.keys_values(image_embeds)]
+    def image_context(self, image_embeds: Tensor) -> list[Context]:
+        """One image's tokens [T, image_width], prepared on a CPU for many texts that all read them."""
+        return [OneContext(key, value, self.num_heads) for key, value in self.keys_values(image_embeds)]
+
+    def contexts(self, keys_values: KeysValues, tokens: Spans, firsts: Spans) -> list[Context]:
+        """Cross-attention to several contexts, for `rest`: of all tokens, and in the last layer of the first ones."""
+        spans = [*[tokens] * (len(keys_values) - 1), firsts]
+        bound = zip(spans, keys_values, strict=True)
+        return [spans.context(key, value, self.num_heads) for spans, (key, value) in bound]
 
     def first_layer(self, input_ids: Tensor, chunk: Chunk) -> Tensor:
         """The part without the image: embeddings and the first self-attention. input_ids [S'] -> [S', width]."""

@@ -32,9 +32,9 @@ from torch import Tensor
 from blipbench.config.models import load_model_config
 from blipbench.data.images import normalise
 from blipbench.device import PRECISIONS, Runtime, make_runtime
+from blipbench.inference.attention import Indices
 from blipbench.inference.blip import BlipRunner
 from blipbench.inference.matching import Pending
-from blipbench.inference.packing import Indices
 from blipbench.inference.peak import measure_peak
 from blipbench.inference.token_cache import TokenCache
 from blipbench.metrics.retrieval import retrieval_metrics

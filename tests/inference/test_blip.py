@@ -72,8 +72,13 @@ def test_texts_scored_with_their_own_image_alone_get_the_same_logits(golden: Gol
     _, tokens = runner.embed_images(pixels_of(golden, list(range(4))))
     owner = np.array([3, 0, 0, 3, 1, 3, 0, 3, 1])
     matcher = runner.matcher(golden_ids(golden)[: len(owner)])
-    together = matcher.submit_own(tokens, owner).logits()
-    alone = torch.cat([matcher.submit(tokens[image], np.array([text])).logits() for text, image in enumerate(owner)])
+    together = matcher.submit(tokens, np.arange(len(owner)), owner).logits()
+    alone = torch.cat(
+        [
+            matcher.submit(tokens[image][None], np.array([text]), np.array([0])).logits()
+            for text, image in enumerate(owner)
+        ]
+    )
     assert relative_error(together, alone) < TOLERANCE
 
 

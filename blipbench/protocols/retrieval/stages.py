@@ -5,15 +5,17 @@ directions, grouped by image). Without `rerank`, the ITC similarities alone deci
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
+from torch import Tensor
 
 from blipbench.data.dataset import RetrievalDataset
 from blipbench.inference.capabilities import DualEncoder, MatchingEncoder
-from blipbench.inference.matching import Pending
+from blipbench.inference.matching import Matcher, Pending
 from blipbench.inference.packing import TextBank
 from blipbench.inference.token_cache import TokenCache
 from blipbench.protocols.base import Sample, Samples, Unit
@@ -128,23 +130,22 @@ class Rerank:
         ]
 
     def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
-        waiting: tuple[Unit, Pending] | None = None  # one image is submitted ahead, so that a GPU always has work
+        waiting: tuple[list[Unit], Pending] | None = None  # submit one batch ahead, so that a GPU always has work
         for outcome in self._submit(units):
             if isinstance(outcome, Sample):
                 yield outcome
                 continue
             if waiting is not None:
-                yield _sample(*waiting)
+                yield from _samples(*waiting)
             waiting = outcome
         if waiting is not None:
-            yield _sample(*waiting)
+            yield from _samples(*waiting)
 
-    def _submit(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, Pending] | Sample]:
-        """The submitted scores of every unit, or the reason why its image cannot be read. Cached images come first."""
+    def _submit(self, units: Sequence[Unit]) -> Iterator[tuple[list[Unit], Pending] | Sample]:
+        """The submitted scores of all units, or the reason why an image cannot be read. Cached images come first."""
         matcher = self.model.matcher(self.input_ids)
         kept = [unit for unit in units if unit.payload.image in self.cache]
-        for unit in kept:
-            yield unit, matcher.submit(self.cache[unit.payload.image], unit.payload.texts)
+        yield from _match(matcher, kept, self.cache.__getitem__)
         rest = [unit for unit in units if unit.payload.image not in self.cache]
         sources = [self.dataset.sources[unit.payload.image] for unit in rest]
         for batch in decode_units(rest, sources, self.model.vision, self.workers, self.dataset.upright):
@@ -152,18 +153,31 @@ class Rerank:
                 yield batch
                 continue
             _, tokens = self.model.embed_images(batch.pixels)
-            for unit, image_tokens in zip(batch.units, tokens, strict=True):
-                yield unit, matcher.submit(image_tokens, unit.payload.texts)
+            of_image = {unit.payload.image: one for unit, one in zip(batch.units, tokens, strict=True)}
+            yield from _match(matcher, batch.units, of_image.__getitem__)
 
 
-def _sample(unit: Unit, pending: Pending) -> Sample:
-    c: Candidates = unit.payload
-    row = {
-        "image": c.image,
-        "texts": c.texts,
-        "itm": pending.result().numpy(),
-        "itc": c.itc,
-        "for_image": c.for_image,
-        "for_text": c.for_text,
-    }
-    return Sample(unit.id, [row])
+def _match(
+    matcher: Matcher, units: Sequence[Unit], tokens_of: Callable[[int], Tensor]
+) -> Iterator[tuple[list[Unit], Pending]]:
+    """Submits the units in batches. `tokens_of` gives an image's tokens [T, width]."""
+    for batch in matcher.batches((unit, unit.payload.texts) for unit in units):
+        texts = [unit.payload.texts for unit in batch]
+        owner = np.repeat(np.arange(len(batch)), [len(some) for some in texts])
+        image_embeds = torch.stack([tokens_of(unit.payload.image) for unit in batch])  # [m, T, width]
+        yield batch, matcher.submit(image_embeds, np.concatenate(texts).astype(np.int64), owner)
+
+
+def _samples(units: Sequence[Unit], pending: Pending) -> Iterator[Sample]:
+    itm = pending.result().split([unit.items for unit in units])
+    for unit, of_unit in zip(units, itm, strict=True):
+        c: Candidates = unit.payload
+        row = {
+            "image": c.image,
+            "texts": c.texts,
+            "itm": of_unit.numpy(),
+            "itc": c.itc,
+            "for_image": c.for_image,
+            "for_text": c.for_text,
+        }
+        yield Sample(unit.id, [row])

@@ -10,8 +10,8 @@ from blipbench.data.files import find_annotation
 from blipbench.data.vqa import VqaDataset, read_vqa
 from blipbench.device import Runtime
 from blipbench.inference.answering import Answerer, BlipVqaRunner
+from blipbench.inference.attention import Indices
 from blipbench.inference.generated import GeneratedAnswers
-from blipbench.inference.packing import Indices
 from blipbench.inference.ranked import RankedAnswers
 from blipbench.inference.search import SearchSettings
 from blipbench.models.blip import BlipVqa
