@@ -12,15 +12,17 @@ of the text are kept in a cache that is allocated once; only the rows of beams t
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blipbench.device import Runtime
+from blipbench.device import Runtime, upload
 from blipbench.errors import UsageError
+from blipbench.inference.beams import beam_search
 from blipbench.inference.kernels import add_norm
 from blipbench.inference.linear import FastLinear, fuse
-from blipbench.inference.search import Decoding, Hypothesis, SearchSettings, beam_search, token_search
+from blipbench.inference.search import Decoding, Hypothesis, SearchSettings, token_search
 from blipbench.inference.text import PackedTextEncoder
 from blipbench.models.med import TextDecoder
 
@@ -142,14 +144,17 @@ class FastDecoding:
         self.length = 0  # tokens so far, equal for all live texts
 
     def start(self, prompt_ids: Sequence[int]) -> Tensor:
-        return self._forward(self._tensor(prompt_ids).expand(self.shared.count, -1))
+        return self._forward(upload(np.array(prompt_ids, np.int64), self.device).expand(self.shared.count, -1))
 
-    def step(self, tokens: Sequence[int], parents: Sequence[int], contexts: Sequence[int]) -> Tensor:
-        if (moved := self._moves(parents)) is not None:
-            for cache in (self.keys, self.values):
-                cache[:, moved[0], :, : self.length] = cache[:, moved[1], :, : self.length]
-        self.shared.keep(self._moves(contexts), len(contexts))
-        return self._forward(self._tensor(tokens)[:, None])
+    def step(self, tokens: Tensor, parents: Tensor, contexts: Sequence[int]) -> Tensor:
+        to = torch.arange(len(parents), device=self.device)
+        if self.device.type == "cpu":  # where a copy costs more than to see which rows need none
+            to = (parents != to).nonzero()[:, 0]
+            parents = parents[to]
+        for cache in (self.keys, self.values):
+            cache[:, to, :, : self.length] = cache[:, parents, :, : self.length]
+        self.shared.keep(contexts)
+        return self._forward(tokens[:, None])
 
     def _forward(self, input_ids: Tensor) -> Tensor:
         """The next t tokens of every text, [rows, t] -> logits after the last token, [rows, vocabulary]."""
@@ -171,17 +176,6 @@ class FastDecoding:
         positions = torch.arange(self.length, self.length + input_ids.shape[1], device=self.device)
         words = table.word_embeddings(input_ids)  # [rows, t, width]
         return add_norm(words, table.position_embeddings(positions), table.LayerNorm).flatten(0, 1)
-
-    def _moves(self, sources: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-        """The places to overwrite and the places to copy from, or None if nothing moves."""
-        moved = [(place, source) for place, source in enumerate(sources) if place != source]
-        if not moved:
-            return None
-        to, where_from = self._tensor(moved).T
-        return to, where_from
-
-    def _tensor(self, values: Sequence[int] | Sequence[tuple[int, int]]) -> Tensor:
-        return torch.tensor(values).to(self.device, non_blocking=True)
 
 
 class SharedContexts:
@@ -212,15 +206,17 @@ class SharedContexts:
             self.keys[index, live], self.values[index, live], None if self.mask is None else self.mask[live]
         )
 
-    def keep(self, moved: tuple[Tensor, Tensor] | None, count: int) -> None:
-        """Keep `count` contexts. Contexts in `moved` are copied to the places of finished ones."""
-        if moved is not None:
-            to, where_from = moved
-            self.keys[:, to] = self.keys[:, where_from]
-            self.values[:, to] = self.values[:, where_from]
-            if self.mask is not None:
-                self.mask[to] = self.mask[where_from]
-        self.count = count
+    def keep(self, contexts: Sequence[int]) -> None:
+        """Keep the contexts at these places. Some are copied to the places of those that are dropped."""
+        self.count = len(contexts)
+        moved = [(place, source) for place, source in enumerate(contexts) if place != source]
+        if not moved:
+            return
+        to, source = upload(np.array(moved, np.int64).T.copy(), self.keys.device)
+        self.keys[:, to] = self.keys[:, source]
+        self.values[:, to] = self.values[:, source]
+        if self.mask is not None:
+            self.mask[to] = self.mask[source]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,9 +251,8 @@ class PlainDecoding:
         self.ids = torch.tensor(prompt_ids, device=self.context.device).expand(len(self.context), -1)
         return self._logits()
 
-    def step(self, tokens: Sequence[int], parents: Sequence[int], contexts: Sequence[int]) -> Tensor:
-        new = torch.tensor(tokens, device=self.ids.device)[:, None]
-        self.ids = torch.cat([self.ids[list(parents)], new], dim=1)
+    def step(self, tokens: Tensor, parents: Tensor, contexts: Sequence[int]) -> Tensor:
+        self.ids = torch.cat([self.ids[parents], tokens[:, None]], dim=1)
         self.context = self.context[list(contexts)]
         return self._logits()
 

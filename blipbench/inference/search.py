@@ -1,16 +1,22 @@
-"""Generates text from a language model: beam search, greedy search and nucleus sampling.
+"""Generates text from a language model: greedy search and nucleus sampling, and what beam search (beams.py) shares.
 
 Takes a prompt and a `Decoding` (a batch of contexts with logits on demand), and returns the best `Hypothesis` of each
 context. The semantics are those of transformers 4.15, with which BLIP was published (see `SearchSettings`). The beams
 of a context are adjacent rows of the batch. A finished context leaves the batch.
+
+All state is on the device, so that the next step of a GPU never waits for Python.
 """
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from blipbench.device import Fetch, upload
 
 Method = Literal["beam", "greedy", "nucleus"]
 
@@ -61,8 +67,8 @@ class Decoding(Protocol):
         """Logits after the prompt, one row per context: [contexts, vocabulary]."""
         ...
 
-    def step(self, tokens: Sequence[int], parents: Sequence[int], contexts: Sequence[int]) -> Tensor:
-        """Logits [rows, vocabulary] after one more token per row.
+    def step(self, tokens: Tensor, parents: Tensor, contexts: Sequence[int]) -> Tensor:
+        """Logits [rows, vocabulary] after one more token per row: `tokens` [rows].
 
         Row i continues row `parents[i]` of the previous call. `contexts` are the places that the remaining contexts had
         in the previous call.
@@ -70,115 +76,53 @@ class Decoding(Protocol):
         ...
 
 
-def beam_search(
-    decoding: Decoding, prompt_ids: Sequence[int], settings: SearchSettings, sep_id: int
-) -> list[Hypothesis]:
-    """The best hypothesis of each context."""
-    logits = decoding.start(prompt_ids)
-    sentences = [_Sentence(prompt_ids, settings, sep_id) for _ in range(len(logits))]
-    live = sentences
-    while True:
-        vocabulary = logits.shape[1]
-        beams = [beam for sentence in live for beam in sentence.beams]
-        log_probs = logits.float().log_softmax(-1)  # [rows, vocabulary]
-        scores = adjust(log_probs, [beam.ids for beam in beams], settings, sep_id)
-        scores = scores + torch.tensor([beam.score for beam in beams], device=scores.device)[:, None]
-        best = scores.view(len(live), -1).topk(2 * settings.num_beams)  # enough if up to half of them are [SEP]
-        of_model = log_probs.view(len(live), -1).gather(1, best.indices)
-        found = torch.stack([best.values.double(), best.indices.double(), of_model.double()], dim=-1).tolist()
-        for sentence, candidates in zip(live, found, strict=True):
-            sentence.advance(
-                [_Candidate(*divmod(int(at), vocabulary), score, log_prob) for score, at, log_prob in candidates]
-            )
-        width = len(beams) // len(live)
-        places = compact([not sentence.done for sentence in live])
-        if not places:
-            return [sentence.best() for sentence in sentences]
-        parents = [place * width + beam.parent for place in places for beam in live[place].beams]
-        live = [live[place] for place in places]
-        logits = decoding.step([beam.ids[-1] for sentence in live for beam in sentence.beams], parents, places)
+class Batch:
+    """Which contexts are still in the batch, by place.
+
+    A GPU is asked which ones are done, and answers one step later. Until then they stay, and their results must not
+    change any more.
+    """
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self.contexts = list(range(count))
+        self.at = torch.arange(count, device=device)  # the same on the device
+        self._done = torch.zeros(count, dtype=torch.bool, device=device)  # by context
+        self._answers: collections.deque[Fetch] = collections.deque()
+        self._steps_late = steps_late(device)
+
+    def remove(self, done: Tensor) -> list[int]:
+        """Remove contexts that are done ([places]), and return the places of the remaining ones."""
+        self._done[self.at] = done
+        self._answers.append(Fetch(self._done))
+        if len(self._answers) <= self._steps_late:
+            return list(range(len(self.contexts)))
+        known = self._answers.popleft().wait().tolist()
+        places = compact([not known[context] for context in self.contexts])
+        if len(places) < len(self.contexts):
+            self.contexts = [self.contexts[place] for place in places]
+            self.at = upload(np.array(self.contexts, np.int64), self.at.device)
+        return places
+
+
+def steps_late(device: torch.device) -> int:
+    """How many steps later a batch learns which of its contexts are done. A GPU would have to wait for less than 1."""
+    return 0 if device.type == "cpu" else 1
 
 
 @dataclasses.dataclass(frozen=True)
-class _Candidate:
-    """A beam (its place in its sentence) with one more token."""
+class Found:
+    """One text of each of n contexts."""
 
-    beam: int
-    token: int
-    score: float
-    log_prob: float  # of the token
+    ids: Tensor  # [n, max_length]
+    lengths: Tensor  # [n]
+    log_probs: Tensor  # [n] float64
+    scores: Tensor  # [n] float64
 
-
-@dataclasses.dataclass(frozen=True)
-class _Beam:
-    ids: list[int]
-    score: float  # sum of penalised log-probabilities
-    log_prob: float
-    parent: int  # the beam of the previous step that it continues
-
-
-class _Sentence:
-    """Beam search for one context: the live beams and the best `num_beams` hypotheses so far."""
-
-    def __init__(self, prompt_ids: Sequence[int], settings: SearchSettings, sep_id: int) -> None:
-        self.settings = settings
-        self.sep_id = sep_id
-        self.not_counted = 0 if settings.length_rule == "whole" else len(prompt_ids)
-        self.beams = [_Beam(list(prompt_ids), 0.0, 0.0, 0)]
-        self.kept: list[Hypothesis] = []
-        self.done = False
-
-    def advance(self, candidates: Sequence[_Candidate]) -> None:
-        """Take the candidates of the next step: 2 * num_beams, best first."""
-        wanted = self.settings.num_beams
-        beams: list[_Beam] = []
-        for rank, candidate in enumerate(candidates):
-            parent = self.beams[candidate.beam]
-            ids, log_prob = [*parent.ids, candidate.token], parent.log_prob + candidate.log_prob
-            if candidate.token != self.sep_id:
-                beams.append(_Beam(ids, candidate.score, log_prob, candidate.beam))
-            elif rank < wanted:
-                self._keep(ids, candidate.score, log_prob)
-            if len(beams) == wanted:
-                break
-        self.done = self._nothing_better_can_come(candidates[0].score, beams[0])
-        self.beams = beams
-        if not self.done and len(beams[0].ids) == self.settings.max_length:
-            for beam in beams:
-                self._keep(beam.ids, beam.score, beam.log_prob)
-            self.done = True
-
-    def best(self) -> Hypothesis:
-        """The hypothesis with the highest score; among equal ones, the last that was found."""
-        return max(reversed(self.kept), key=lambda hypothesis: hypothesis.score)
-
-    def _keep(self, ids: list[int], total: float, log_prob: float) -> None:
-        score = total / self._length(ids) ** self.settings.length_penalty
-        full = len(self.kept) == self.settings.num_beams
-        if full and score <= self._worst():
-            return
-        if full:
-            self.kept.remove(min(self.kept, key=lambda hypothesis: hypothesis.score))
-        self.kept.append(Hypothesis(ids, log_prob, score))
-
-    def _nothing_better_can_come(self, best_candidate: float, best_beam: _Beam) -> bool:
-        """Whether no live text can beat the worst hypothesis kept, by the estimate that the length rule uses.
-
-        The estimate is the score of the best live text if it ended here.
-        """
-        if len(self.kept) < self.settings.num_beams:
-            return False
-        length = len(best_beam.ids) - self.not_counted
-        if self.settings.length_rule == "whole":
-            return self._worst() >= best_candidate / (length - 1) ** self.settings.length_penalty
-        return self._worst() >= best_beam.score / length**self.settings.length_penalty
-
-    def _length(self, ids: list[int]) -> int:
-        uncounted_end = ids[-1] == self.sep_id and self.settings.length_rule == "whole"
-        return len(ids) - self.not_counted - uncounted_end
-
-    def _worst(self) -> float:
-        return min(hypothesis.score for hypothesis in self.kept)
+    def hypotheses(self) -> list[Hypothesis]:
+        columns = (x.tolist() for x in (self.ids, self.lengths, self.log_probs, self.scores))
+        return [
+            Hypothesis(ids[:length], log_prob, score) for ids, length, log_prob, score in zip(*columns, strict=True)
+        ]
 
 
 def token_search(
@@ -186,43 +130,68 @@ def token_search(
 ) -> list[Hypothesis]:
     """Greedy search, or nucleus sampling with one seed per context, so that contexts do not affect each other."""
     logits = decoding.start(prompt_ids)
-    texts = [list(prompt_ids) for _ in range(len(logits))]
-    log_probs = [0.0] * len(texts)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    live = list(range(len(texts)))
-    while True:
+    batch, count, device = Batch(len(logits), logits.device), len(logits), logits.device
+    ids = start_ids(prompt_ids, count, settings, device)  # by context, like the next ones
+    lengths = torch.full((count,), settings.max_length, device=device)
+    log_probs = torch.zeros(count, dtype=torch.float64, device=device)
+    draws = _draws(seeds, settings).to(device) if settings.method == "nucleus" else None
+    for length in range(len(prompt_ids), settings.max_length):
+        at = batch.at
+        live = lengths[at] > length
         logits = logits.float()
-        adjusted = adjust(logits, [texts[i] for i in live], settings, sep_id)
-        if settings.method == "nucleus":
-            draws = torch.stack([torch.rand((), generator=generators[i], dtype=torch.float64) for i in live])
-            probabilities, tokens = nucleus(adjusted, settings.top_k, settings.top_p)
-            ends = probabilities.double().cumsum(-1)  # [rows, top_k]
-            drawn = torch.searchsorted(ends, draws.to(ends.device)[:, None] * ends[:, -1:], right=True)
-            chosen = tokens.gather(1, drawn.clamp(max=tokens.shape[1] - 1))[:, 0]
-        else:
-            chosen = adjusted.argmax(-1)
-        of_model = logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0].tolist()
-        for i, token, log_prob in zip(live, chosen.tolist(), of_model, strict=True):
-            texts[i].append(token)
-            log_probs[i] += log_prob
-        places = compact([texts[i][-1] != sep_id and len(texts[i]) < settings.max_length for i in live])
+        adjusted = adjust(logits, ids[at, :length], settings, sep_id)
+        chosen = (
+            adjusted.argmax(-1) if draws is None else _draw(adjusted, draws[at, length - len(prompt_ids)], settings)
+        )
+        ids[at, length] = chosen
+        of_model = logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0].double()
+        log_probs[at] += torch.where(live, of_model, 0.0)
+        lengths[at] = torch.where(live & (chosen == sep_id), length + 1, lengths[at])
+        if length + 1 == settings.max_length:
+            break
+        places = batch.remove(lengths[at] <= length + 1)
         if not places:
-            return [Hypothesis(ids, total, total) for ids, total in zip(texts, log_probs, strict=True)]
-        live = [live[place] for place in places]
-        logits = decoding.step([texts[i][-1] for i in live], places, places)
+            break
+        parents = upload(np.array(places, np.int64), device)
+        logits = decoding.step(chosen[parents], parents, places)
+    return Found(ids, lengths, log_probs, log_probs).hypotheses()
 
 
-def adjust(scores: Tensor, texts: Sequence[Sequence[int]], settings: SearchSettings, sep_id: int) -> Tensor:
-    """Scores of the next token, [rows, vocabulary], with the repetition penalty and the minimum length applied."""
-    too_short = len(texts[0]) < settings.min_length
+def start_ids(prompt_ids: Sequence[int], rows: int, settings: SearchSettings, device: torch.device) -> Tensor:
+    """Room for `rows` texts that begin with the prompt, [rows, max_length]."""
+    ids = torch.zeros(rows, settings.max_length, dtype=torch.int64, device=device)
+    ids[:, : len(prompt_ids)] = upload(np.array(prompt_ids, np.int64), device)
+    return ids
+
+
+def _draws(seeds: Sequence[int], settings: SearchSettings) -> Tensor:
+    """Uniform random numbers for each token of each text, [texts, max_length] float64."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    draws = [torch.rand(settings.max_length, generator=generator, dtype=torch.float64) for generator in generators]
+    return torch.stack(draws)
+
+
+def _draw(logits: Tensor, draws: Tensor, settings: SearchSettings) -> Tensor:
+    """A token of each row of logits [rows, vocabulary], from the nucleus. draws: [rows], uniform in [0, 1)."""
+    probabilities, tokens = nucleus(logits, settings.top_k, settings.top_p)
+    ends = probabilities.double().cumsum(-1)  # [rows, top_k]
+    drawn = torch.searchsorted(ends, draws[:, None] * ends[:, -1:], right=True)
+    return tokens.gather(1, drawn.clamp(max=tokens.shape[1] - 1))[:, 0]
+
+
+def adjust(scores: Tensor, texts: Tensor, settings: SearchSettings, sep_id: int) -> Tensor:
+    """Scores of the next token, [rows, vocabulary], with the repetition penalty and the minimum length applied.
+
+    texts: [rows, tokens].
+    """
+    too_short = texts.shape[1] < settings.min_length
     if settings.repetition_penalty == 1.0 and not too_short:
         return scores
     scores = scores.clone()
     if settings.repetition_penalty != 1.0:
-        seen = torch.tensor(texts, device=scores.device)  # [rows, tokens]; all live texts have equal length
-        given = scores.gather(1, seen)
+        given = scores.gather(1, texts)
         penalty = settings.repetition_penalty
-        scores.scatter_(1, seen, torch.where(given < 0, given * penalty, given / penalty))
+        scores.scatter_(1, texts, torch.where(given < 0, given * penalty, given / penalty))
     if too_short:
         scores[:, sep_id] = -torch.inf
     return scores

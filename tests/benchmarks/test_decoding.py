@@ -47,12 +47,12 @@ class ReferenceDecoding:
     def start(self, prompt_ids: Sequence[int]) -> Tensor:
         return self._logits(torch.tensor(prompt_ids).expand(len(self.states), -1))[::BEAMS]
 
-    def step(self, tokens: Sequence[int], parents: Sequence[int], contexts: Sequence[int]) -> Tensor:
+    def step(self, tokens: Tensor, parents: Tensor, contexts: Sequence[int]) -> Tensor:
         # In the step after the prompt, which is the same for all beams, a row's parent is its image.
-        rows = torch.tensor(parents) * (BEAMS if len(self.seconds) == 1 else 1)
+        rows = parents * (BEAMS if len(self.seconds) == 1 else 1)
         self.cache.self_attention_cache.reorder_cache(rows)
         self.cache = EncoderDecoderCache(self.cache.self_attention_cache, DynamicCache())
-        return self._logits(torch.tensor(tokens)[:, None])
+        return self._logits(tokens[:, None])
 
     def _logits(self, input_ids: Tensor) -> Tensor:
         start = time.perf_counter()

@@ -92,7 +92,7 @@ def test_what_nucleus_sampling_draws_from_is_the_references(case: CaptionCase, t
     expected = case.tensors[f"nucleus_probs_first_step_top_p_{top_p}"]  # [4, vocabulary]
     decoding = case.runner.decoder.begin(case.context[: len(expected)], None, NUCLEUS)
     with torch.inference_mode():
-        logits = adjust(decoding.start(case.prompt_ids), [case.prompt_ids] * len(expected), NUCLEUS, 9)
+        logits = adjust(decoding.start(case.prompt_ids), torch.tensor([case.prompt_ids] * len(expected)), NUCLEUS, 9)
     probabilities, tokens = nucleus(logits, top_k=50, top_p=top_p)
     assert relative_error(torch.zeros_like(expected).scatter_(1, tokens, probabilities), expected) < TOLERANCE
     kept = next(told["kept_tokens_first_step"] for told in case.told["nucleus"] if told["top_p"] == top_p)

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from blipbench.inference.search import SearchSettings, adjust, beam_search, compact, nucleus, token_search
+from blipbench.inference import search
+from blipbench.inference.beams import beam_search
+from blipbench.inference.search import Hypothesis, Method, SearchSettings, adjust, compact, nucleus, token_search
 
 DEC, SEP, A, B, C, D = range(6)
 
@@ -25,9 +27,9 @@ class Table:
         self.asked.append(self.contexts)
         return self._logits([prompt_ids[-1]] * self.contexts)
 
-    def step(self, tokens: Sequence[int], parents: Sequence[int], contexts: Sequence[int]) -> Tensor:
+    def step(self, tokens: Tensor, parents: Tensor, contexts: Sequence[int]) -> Tensor:
         self.asked.append(len(contexts))
-        return self._logits(tokens)
+        return self._logits(tokens.tolist())
 
     def _logits(self, tokens: Sequence[int]) -> Tensor:
         logits = torch.full((len(tokens), 6), -30.0)
@@ -109,16 +111,34 @@ def test_contexts_that_are_finished_leave_the_batch() -> None:
     assert table.asked[-1] < 50
 
 
+@pytest.mark.parametrize("method", ["beam", "greedy", "nucleus"])
+def test_texts_do_not_change_after_their_end_although_their_context_leaves_late(
+    method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where the batch learns one step later which contexts are done."""
+    settings = SearchSettings(method=method, num_beams=2, max_length=20, min_length=1, top_p=1.0)
+
+    def found() -> list[Hypothesis]:
+        table = Table(STORY, contexts=50)
+        if method == "beam":
+            return beam_search(table, [DEC], settings, SEP)
+        return token_search(table, [DEC], settings, SEP, range(50))
+
+    at_once = found()
+    monkeypatch.setattr(search, "steps_late", lambda device: 1)
+    assert found() == at_once
+
+
 def test_repetitions_are_penalised_by_sign_and_before_the_shortest_length() -> None:
     scores = torch.tensor([[2.0, -1.0, -2.0, 3.0, 0.0, 1.0]])
     settings = SearchSettings(repetition_penalty=2.0, min_length=3)
-    adjusted = adjust(scores, [[0, 2]], settings, SEP)
+    adjusted = adjust(scores, torch.tensor([[0, 2]]), settings, SEP)
     assert adjusted.tolist() == [[1.0, -math.inf, -4.0, 3.0, 0.0, 1.0]]
     assert scores[0, 0] == 2.0, "the model's own scores are left alone"
 
 
 def test_a_token_that_is_there_twice_is_penalised_once() -> None:
-    adjusted = adjust(torch.tensor([[4.0, 0.0]]), [[0] * 5], SearchSettings(repetition_penalty=2.0), SEP)
+    adjusted = adjust(torch.tensor([[4.0, 0.0]]), torch.tensor([[0] * 5]), SearchSettings(repetition_penalty=2.0), SEP)
     assert adjusted.tolist() == [[2.0, 0.0]]
 
 
