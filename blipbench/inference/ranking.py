@@ -22,14 +22,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blipbench.device import upload
+from blipbench.device import Fetch, upload
 from blipbench.inference.answer_tree import NOWHERE, TreeRows, build_tree, select_nodes
 from blipbench.inference.attention import Context, Indices, Spans
 from blipbench.inference.decoding import FastDecoder
 from blipbench.inference.text import KeysValues
 from blipbench.models.med import LABEL_SMOOTHING
 
-LOGIT_BYTES = 64 * 2**20  # limit for float32 logits held at once
+LOGIT_BYTES = {"cpu": 64 * 2**20, "cuda": 2**30}  # limit for float32 logits held at once
 ATTENTION_ROWS = 32768  # per call: CUDA's kernels require a batch below 65,536
 
 
@@ -62,6 +62,16 @@ class FirstStep:
     keys_values: KeysValues  # per layer except the first, [questions, width]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Started:
+    """Questions after their first step. `candidates` are on their way from the device."""
+
+    batch: list[int]
+    questions: Questions
+    step: FirstStep
+    candidates: Fetch
+
+
 class AnswerRanker:
     """`answers` are token ids without [CLS] and [SEP]."""
 
@@ -78,17 +88,32 @@ class AnswerRanker:
 
     @torch.inference_mode()
     def rank(self, states: Sequence[Tensor], k: int) -> list[Ranking]:
-        """`states`: [tokens, width] for each question. `k` is capped at the length of the answer list."""
-        rankings: dict[int, Ranking] = {}
+        """`states`: [tokens, width] for each question. `k` is capped at the length of the answer list.
+
+        Up to three batches are under way, so that a GPU computes while the trees of others are built here.
+        """
+        found: dict[int, Ranking] = {}
+        started: list[_Started] = []
+        scored: list[tuple[list[int], Indices, Fetch]] = []
         for batch in self._batches(states, k):
-            questions = self.read([states[question] for question in batch])
-            step = self.first_step(questions)
-            candidates = self.most_likely(step, k)
-            losses = self.losses(questions, step, candidates).cpu().numpy()
-            order = np.argsort(losses, axis=1, kind="stable")
-            for question, best, row, loss in zip(batch, order, candidates, losses, strict=True):
-                rankings[question] = Ranking(row[best], loss[best])
-        return [rankings[question] for question in range(len(states))]
+            started.append(self._start(batch, states, k))
+            if len(started) > 1:
+                scored.append(self._score(started.pop(0)))
+            if len(scored) > 1:
+                found |= _rankings(*scored.pop(0))
+        scored += [self._score(batch) for batch in started]
+        for batch_and_losses in scored:
+            found |= _rankings(*batch_and_losses)
+        return [found[question] for question in range(len(states))]
+
+    def _start(self, batch: list[int], states: Sequence[Tensor], k: int) -> _Started:
+        questions = self.read([states[question] for question in batch])
+        step = self.first_step(questions)
+        return _Started(batch, questions, step, Fetch(self.most_likely(step, k)))
+
+    def _score(self, started: _Started) -> tuple[list[int], Indices, Fetch]:
+        candidates = started.candidates.wait().numpy()
+        return started.batch, candidates, Fetch(self.losses(started.questions, started.step, candidates))
 
     def nodes_per_question(self, k: int) -> float:
         """Estimated number of nodes below [DEC] for k candidates, from the mean per answer over the whole list."""
@@ -115,10 +140,10 @@ class AnswerRanker:
         return FirstStep(hidden, self.decoder.vocabulary(hidden).float(), keys_values)
 
     @torch.inference_mode()
-    def most_likely(self, step: FirstStep, k: int) -> Indices:
+    def most_likely(self, step: FirstStep, k: int) -> Tensor:
         """The k answers with the most probable first tokens (ties by index), [questions, k] in ascending order."""
         order = step.logits[:, self.first_tokens].sort(dim=1, descending=True, stable=True).indices
-        return np.sort(order[:, :k].cpu().numpy(), axis=1)
+        return order[:, :k].sort(dim=1).values
 
     @torch.inference_mode()
     def losses(self, questions: Questions, step: FirstStep, candidates: Indices) -> Tensor:
@@ -184,7 +209,7 @@ class AnswerRanker:
 
     @property
     def _logit_rows(self) -> int:
-        return max(1, LOGIT_BYTES // (4 * len(self.output)))
+        return max(1, LOGIT_BYTES[self.runtime.device.type] // (4 * len(self.output)))
 
     def _levels(self, rows: TreeRows) -> list[Tensor]:
         """The rows that each row below the roots attends to: parts of levels, [rows, depth + 1], by depth."""
@@ -192,6 +217,14 @@ class AnswerRanker:
 
     def _tensor(self, x: Indices) -> Tensor:
         return upload(x, self.runtime.device)
+
+
+def _rankings(batch: list[int], candidates: Indices, losses: Fetch) -> dict[int, Ranking]:
+    """The ranking of each question of a batch, once its losses are here."""
+    loss = losses.wait().numpy()  # [questions, k]
+    order = np.argsort(loss, axis=1, kind="stable")
+    best = zip(batch, np.take_along_axis(candidates, order, 1), np.take_along_axis(loss, order, 1), strict=True)
+    return {question: Ranking(row, of_row) for question, row, of_row in best}
 
 
 def _attend_upwards(query: Tensor, key: Tensor, value: Tensor, levels: Sequence[Tensor], num_heads: int) -> Tensor:

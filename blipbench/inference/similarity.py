@@ -44,6 +44,28 @@ def rank_of(queries: Tensor, keys: Tensor, targets: npt.NDArray[np.int64]) -> np
     return ranks
 
 
+def best_rank(queries: Tensor, keys: Tensor, owner: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The best rank (0 = most similar) of any key that each query owns: [queries]. Key j is owned by query `owner[j]`.
+
+    The rank of a query without keys is the largest integer.
+    """
+    ranks = np.empty(len(queries), np.int64)
+    positions = torch.arange(len(keys), device=keys.device)
+    owners = torch.from_numpy(owner).to(keys.device)
+    done = 0
+    for block in _blocks(queries, keys):
+        similarity = block @ keys.T
+        owned = owners == torch.arange(done, done + len(block), device=keys.device)[:, None]
+        own = similarity.masked_fill(~owned, -torch.inf)
+        score = own.amax(1, keepdim=True)
+        wanted = (owned & (own == score)).int().argmax(1, keepdim=True)  # the first of equal ones
+        ahead = (similarity > score) | ((similarity == score) & (positions < wanted))
+        found = ahead.sum(1).masked_fill(~owned.any(1), torch.iinfo(torch.int64).max)
+        ranks[done : done + len(block)] = found.cpu().numpy()
+        done += len(block)
+    return ranks
+
+
 def _blocks(queries: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
     rows = max(1, BLOCK_BYTES // (4 * max(1, len(keys))))
     return queries.split(rows) if len(queries) else ()

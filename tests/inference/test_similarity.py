@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from blipbench.inference import similarity
-from blipbench.inference.similarity import rank_of, top_candidates
+from blipbench.inference.similarity import best_rank, rank_of, top_candidates
 
 
 @pytest.fixture
@@ -47,3 +47,14 @@ def test_ranks_do_not_depend_on_the_blocks() -> None:
     similarities = queries @ keys.T
     own = similarities.gather(1, torch.from_numpy(targets)[:, None])
     assert np.array_equal(rank_of(queries, keys, targets), (similarities > own).sum(1).numpy())
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_the_best_rank_is_the_smallest_rank_of_the_keys_that_a_query_owns() -> None:
+    queries, keys = unit_vectors(10, 0), unit_vectors(50, 1)
+    keys[20:30] = keys[:10]  # ties
+    owner = np.random.default_rng(0).integers(0, 9, 50)
+    owner[:9] = np.arange(9)
+    each = rank_of(queries[torch.from_numpy(owner)], keys, np.arange(50))
+    expected = [each[owner == query].min() for query in range(9)]
+    assert best_rank(queries, keys, owner).tolist() == [*expected, np.iinfo(np.int64).max]

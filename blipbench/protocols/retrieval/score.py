@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from blipbench.inference.similarity import rank_of
+from blipbench.inference.similarity import best_rank, rank_of
 from blipbench.metrics.metric import Metrics
 from blipbench.metrics.retrieval import retrieval_metrics
 from blipbench.protocols.base import Samples
@@ -109,25 +109,27 @@ def _places(ids: Ints, asked: npt.NDArray[np.int32]) -> Places:
 
 
 def itc_ranks(embeddings: Embeddings) -> Ranks:
-    image_rank = rank_of(embeddings.texts, embeddings.images, embeddings.owner)
-    owners = embeddings.images[torch.from_numpy(embeddings.owner)]
-    each_text = rank_of(owners, embeddings.texts, np.arange(len(embeddings.text_ids)))
-    return Ranks(_best_per_image(each_text, embeddings), image_rank)
-
-
-def _best_per_image(rank_of_text: Ints, embeddings: Embeddings) -> Ints:
-    best = np.full(len(embeddings.image_ids), np.iinfo(np.int64).max)
-    np.minimum.at(best, embeddings.owner, rank_of_text)
-    return best
-
-
-def rerank(embeddings: Embeddings, by_itc: Ranks, pairs: Pairs) -> Ranks:
-    """Ranks after reranking: by score among the candidates of a query, otherwise as by ITC."""
-    score = np.add(pairs.itm, pairs.itc, dtype=np.float64)
-    text_rank = _rank_candidates(pairs.image, pairs.text, score, pairs.for_image, embeddings, asking_images=True)
-    image_rank = _rank_candidates(pairs.text, pairs.image, score, pairs.for_text, embeddings, asking_images=False)
     return Ranks(
-        np.where(text_rank < 0, by_itc.text_rank, text_rank), np.where(image_rank < 0, by_itc.image_rank, image_rank)
+        best_rank(embeddings.images, embeddings.texts, embeddings.owner),
+        rank_of(embeddings.texts, embeddings.images, embeddings.owner),
+    )
+
+
+def candidate_ranks(embeddings: Embeddings, pairs: Pairs) -> Ranks:
+    """Ranks by score among the candidates of a query, or -1 if no true item is a candidate."""
+    score = np.add(pairs.itm, pairs.itc, dtype=np.float64)
+    return Ranks(
+        _rank_candidates(pairs.image, pairs.text, score, pairs.for_image, embeddings, asking_images=True),
+        _rank_candidates(pairs.text, pairs.image, score, pairs.for_text, embeddings, asking_images=False),
+    )
+
+
+def rerank(embeddings: Embeddings, pairs: Pairs) -> Ranks:
+    """Ranks after reranking: by score among the candidates of a query, otherwise as by ITC."""
+    by_itc, by_score = itc_ranks(embeddings), candidate_ranks(embeddings, pairs)
+    return Ranks(
+        np.where(by_score.text_rank < 0, by_itc.text_rank, by_score.text_rank),
+        np.where(by_score.image_rank < 0, by_itc.image_rank, by_score.image_rank),
     )
 
 
@@ -140,9 +142,8 @@ def _rank_candidates(
     true = embeddings.owner[item] == query if asking_images else embeddings.owner[query] == item
     best_score, best_item = np.full(queries, -np.inf), np.full(queries, -1)
     at = np.flatnonzero(true)
-    at = at[
-        np.lexsort((-item[at], score[at]))
-    ]  # ascending, so that the best is kept (the lowest index if scores are equal)
+    # Ascending, so that the best is kept (the lowest index if scores are equal).
+    at = at[np.lexsort((-item[at], score[at]))]
     best_score[query[at]], best_item[query[at]] = score[at], item[at]
     bar, place = best_score[query], best_item[query]
     ahead = (score > bar) | ((score == bar) & (item < place))
@@ -151,10 +152,9 @@ def _rank_candidates(
 
 def rank_samples(samples: Samples) -> tuple[Embeddings, Ranks]:
     embeddings = read_embeddings(samples["embed"])
-    ranks = itc_ranks(embeddings)
     if "rerank" in samples:
-        ranks = rerank(embeddings, ranks, read_pairs(samples["rerank"], embeddings))
-    return embeddings, ranks
+        return embeddings, rerank(embeddings, read_pairs(samples["rerank"], embeddings))
+    return embeddings, itc_ranks(embeddings)
 
 
 def score(samples: Samples, seed: int) -> Metrics:

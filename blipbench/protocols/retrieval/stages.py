@@ -5,6 +5,7 @@ directions, grouped by image). Without `rerank`, the ITC similarities alone deci
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -73,21 +74,25 @@ class Embed:
 
     def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
         bank = self.model.bank(self.input_ids)
-        for unit in units:
-            if isinstance(unit.payload, np.ndarray):
-                yield Sample(unit.id, list(self._text_rows(bank, unit.payload)))
+        for together in self._text_units(bank, [unit for unit in units if isinstance(unit.payload, np.ndarray)]):
+            texts = np.concatenate([unit.payload for unit in together])
+            embeddings = np.split(self.model.embed_texts(bank, texts), np.cumsum([u.items for u in together])[:-1])
+            for unit, of_unit in zip(together, embeddings, strict=True):
+                yield Sample(
+                    unit.id, [self._text_row(*row) for row in zip(unit.payload.tolist(), of_unit, strict=True)]
+                )
         yield from self._embed_images([unit for unit in units if isinstance(unit.payload, int)])
 
-    def _text_rows(self, bank: TextBank, texts: npt.NDArray[np.int64]) -> Iterator[dict[str, object]]:
-        for text, embedding in zip(texts.tolist(), self.model.embed_texts(bank, texts), strict=True):
-            owner = int(self.dataset.image_of_text[text])
-            yield {
-                "kind": "text",
-                "index": text,
-                "name": self.dataset.texts[text],
-                "image": owner,
-                "embedding": embedding,
-            }
+    def _text_units(self, bank: TextBank, units: list[Unit]) -> Iterator[list[Unit]]:
+        """The units in groups that fill the token budget, since a GPU needs many texts at once."""
+        tokens = np.cumsum([bank.lengths[unit.payload].sum() for unit in units])
+        group = tokens // self.model.runtime.batch_tokens
+        for _, together in itertools.groupby(zip(group.tolist(), units, strict=True), key=lambda pair: pair[0]):
+            yield [unit for _, unit in together]
+
+    def _text_row(self, text: int, embedding: npt.NDArray[np.float32]) -> dict[str, object]:
+        owner = int(self.dataset.image_of_text[text])
+        return {"kind": "text", "index": text, "name": self.dataset.texts[text], "image": owner, "embedding": embedding}
 
     def _embed_images(self, units: list[Unit]) -> Iterator[Sample]:
         sources = [self.dataset.sources[unit.payload] for unit in units]
