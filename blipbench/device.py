@@ -88,6 +88,17 @@ def full_float32() -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
+@contextlib.contextmanager
+def fixed_shapes() -> Iterator[None]:
+    """Allow cuDNN's attention. It plans a kernel for every new shape, in 50 ms and more, so shapes have to recur."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
 def cpu_name() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
@@ -112,6 +123,7 @@ def make_runtime(device: str | None, precision: str, batch_tokens: int | None = 
         where = _cuda_device(where, local_rank)
         torch.cuda.set_device(where)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        torch.backends.cuda.enable_cudnn_sdp(False)  # see fixed_shapes
     elif precision in ("tf32", "fp16"):
         raise UsageError(f"--precision {precision} requires a GPU; use fp32, or bf16 if the processor supports it")
     if where.type == "cuda":

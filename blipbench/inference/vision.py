@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from blipbench.data.images import normalise
-from blipbench.device import Runtime
+from blipbench.device import Runtime, fixed_shapes
 from blipbench.inference import flops
 from blipbench.inference.linear import make_fast
 from blipbench.models.config import VisionConfig
@@ -52,4 +52,5 @@ class FastImageEncoder:
 
     def _encode(self, pixels: Tensor) -> Tensor:
         images = normalise(pixels.to(self.runtime.device, non_blocking=True))
-        return self.encoder(images.to(self.runtime.dtype))
+        with fixed_shapes():
+            return self.encoder(images.to(self.runtime.dtype))
