@@ -70,11 +70,15 @@ class Spans:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
         """`query` may have filler rows after the last span; their output is zero."""
+        usable = kernels.attention_usable(query)
+        if usable and self.total == len(query) and self._kernel_spans[0] is None:
+            return kernels.attend(query, key, value, *self._kernel_spans[1:], num_heads)
         out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         out[self.total :] = 0
-        if kernels.attention_usable(query):
+        if usable:
             order, spans, tiles = self._kernel_spans
-            out[order] = kernels.attend(query[order], key, value, spans, tiles, num_heads)
+            rows = slice(self.total) if order is None else order
+            out[rows] = kernels.attend(query[rows], key, value, spans, tiles, num_heads)
             return out
         for run in self._runs:
             self._attend_run(run, query, key, value, num_heads, out)
@@ -126,19 +130,19 @@ class Spans:
         return runs
 
     @functools.cached_property
-    def _kernel_spans(self) -> tuple[slice | Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The queries by ascending start, the start and end of each, and the bounds of the kernel's tiles."""
+    def _kernel_spans(self) -> tuple[Tensor | None, tuple[Tensor, Tensor], kernels.Tiles]:
+        """The queries by ascending start (None if they are so already), the start and end of each, and the kernel's tiles."""
         by_start = np.argsort(self.start, kind="stable")
         counts = upload(self.queries[by_start], self.device)
         ends = (upload(x[by_start].astype(np.int32), self.device) for x in (self.start, self.end))
         start, end = (x.repeat_interleave(counts, output_size=self.total) for x in ends)
-        order: slice | Tensor = slice(self.total)
+        order = None
         if (np.diff(by_start) != 1).any():
             first = np.cumsum(self.queries) - self.queries
             offset = upload(first[by_start], self.device).repeat_interleave(counts, output_size=self.total)
             before = (counts.cumsum(0) - counts).repeat_interleave(counts, output_size=self.total)
             order = offset + torch.arange(self.total, device=self.device) - before
-        return order, (start, end), kernels.tile_bounds(start, end)
+        return order, (start, end), kernels.Tiles.of(start, end, len(np.unique(self.start)))
 
 
 class OneContext:

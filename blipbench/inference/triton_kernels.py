@@ -9,7 +9,7 @@ import triton.language as tl
 LOW = tl.constexpr(-1e30)  # stands for minus infinity: the difference of two such scores is 0, not NaN
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries"])
 def attend_spans(
     query,
     key,
@@ -34,7 +34,8 @@ def attend_spans(
     """A program computes one tile of TILE queries in one head. Softmax is online, as in FlashAttention (Dao 2022).
 
     COLUMNS is HEAD_DIM rounded up to a power of two. The tile reads keys tile_start .. tile_end, KEYS at a time, and
-    each query uses those in its span. With WIDE, products are in full float32.
+    each query uses those in its span. Blocks of keys that all queries of the tile use need no mask. `scale` includes
+    log2(e), because 2^x is faster than e^x. With WIDE, products are in full float32.
     """
     tile = tl.program_id(0)
     row = tile * TILE + tl.arange(0, TILE)
@@ -42,40 +43,68 @@ def attend_spans(
     is_query, is_column = row < queries, column < HEAD_DIM
     at = tl.program_id(1) * HEAD_DIM + column
     wide_row = row.to(tl.int64)
-    q = tl.load(
-        query + wide_row[:, None] * query_stride + at[None, :], mask=is_query[:, None] & is_column[None, :], other=0.0
-    )
+    mask = is_query[:, None] & is_column[None, :]
+    q = tl.load(query + wide_row[:, None] * query_stride + at[None, :], mask=mask, other=0.0)
     if WIDE:
         q = q.to(tl.float32)
     first = tl.load(start + row, mask=is_query, other=0)
     last = tl.load(end + row, mask=is_query, other=0)
-    tile_last = tl.load(tile_end + tile)
+    begin, finish = tl.load(tile_start + tile), tl.load(tile_end + tile)
+    all_from = tl.max(first, 0)
+    all_to = tl.min(tl.where(is_query, last, finish), 0)
+    plain_from = begin + tl.cdiv(all_from - begin, KEYS) * KEYS
+    plain_to = plain_from + tl.maximum(all_to - plain_from, 0) // KEYS * KEYS
     mixed = tl.zeros([TILE, COLUMNS], tl.float32)
     largest = tl.full([TILE], LOW, tl.float32)
     total = tl.zeros([TILE], tl.float32)
-    for block in range(tl.load(tile_start + tile), tile_last, KEYS):
-        place = block + tl.arange(0, KEYS)
-        mask = (place < tile_last)[:, None] & is_column[None, :]
-        wide_place = place.to(tl.int64)
-        k = tl.load(key + wide_place[:, None] * key_stride + at[None, :], mask=mask, other=0.0)
-        v = tl.load(value + wide_place[:, None] * value_stride + at[None, :], mask=mask, other=0.0)
-        if WIDE:
-            k, v = k.to(tl.float32), v.to(tl.float32)
-        score = tl.dot(q, tl.trans(k), input_precision="ieee" if WIDE else "tf32") * scale
+    key += at[None, :]
+    value += at[None, :]
+    for block in range(begin, tl.minimum(plain_from, finish), KEYS):
+        mixed, largest, total = _read(
+            q, key, value, block, finish, first, last, mixed, largest, total,
+            key_stride, value_stride, scale, is_column, KEYS, WIDE, True,
+        )  # fmt: skip
+    for block in range(plain_from, plain_to, KEYS):
+        mixed, largest, total = _read(
+            q, key, value, block, finish, first, last, mixed, largest, total,
+            key_stride, value_stride, scale, is_column, KEYS, WIDE, False,
+        )  # fmt: skip
+    for block in range(plain_to, finish, KEYS):
+        mixed, largest, total = _read(
+            q, key, value, block, finish, first, last, mixed, largest, total,
+            key_stride, value_stride, scale, is_column, KEYS, WIDE, True,
+        )  # fmt: skip
+    result = mixed / tl.where(total > 0.0, total, 1.0)[:, None]
+    tl.store(out + wide_row[:, None] * out_stride + at[None, :], result.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _read(
+    q, key, value, block, finish, first, last, mixed, largest, total,
+    key_stride, value_stride, scale, is_column, KEYS: tl.constexpr, WIDE: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """One block of KEYS keys and values: the new weighted sum of values, largest score and sum of weights."""
+    place = block + tl.arange(0, KEYS)
+    wide_place = place.to(tl.int64)[:, None]
+    mask = is_column[None, :]
+    if MASKED:
+        mask = mask & (place < finish)[:, None]
+    k = tl.load(key + wide_place * key_stride, mask=mask, other=0.0)
+    v = tl.load(value + wide_place * value_stride, mask=mask, other=0.0)
+    if WIDE:
+        k, v = k.to(tl.float32), v.to(tl.float32)
+    score = tl.dot(q, tl.trans(k), input_precision="ieee" if WIDE else "tf32") * scale
+    if MASKED:
         used = (place[None, :] >= first[:, None]) & (place[None, :] < last[:, None])
         score = tl.where(used, score, LOW)
-        new_largest = tl.maximum(largest, tl.max(score, 1))
-        weight = tl.where(used, tl.exp(score - new_largest[:, None]), 0.0)
-        shrink = tl.exp(largest - new_largest)
-        total = total * shrink + tl.sum(weight, 1)
-        mixed = mixed * shrink[:, None] + tl.dot(weight.to(v.dtype), v, input_precision="ieee" if WIDE else "tf32")
-        largest = new_largest
-    result = mixed / tl.where(total > 0.0, total, 1.0)[:, None]
-    tl.store(
-        out + wide_row[:, None] * out_stride + at[None, :],
-        result.to(out.dtype.element_ty),
-        mask=is_query[:, None] & is_column[None, :],
-    )
+    new_largest = tl.maximum(largest, tl.max(score, 1))
+    weight = tl.exp2(score - new_largest[:, None])
+    if MASKED:
+        weight = tl.where(used, weight, 0.0)
+    shrink = tl.exp2(largest - new_largest)
+    total = total * shrink + tl.sum(weight, 1)
+    mixed = mixed * shrink[:, None] + tl.dot(weight.to(v.dtype), v, input_precision="ieee" if WIDE else "tf32")
+    return mixed, new_largest, total
 
 
 @triton.jit

@@ -59,6 +59,10 @@ def test_a_context_longer_than_a_tile_of_the_kernel() -> None:
     check([1, 0, 1], [70, 3, 1], [65, 130])
 
 
+def test_many_queries_of_each_context() -> None:
+    check([0, 1], [200, 130], [300, 70])
+
+
 @pytest.mark.parametrize("dtype", list(TOLERANCES))
 @settings(deadline=None, max_examples=30)
 @given(data=st.data())
