@@ -131,7 +131,7 @@ class Spans:
 
     @functools.cached_property
     def _kernel_spans(self) -> tuple[Tensor | None, tuple[Tensor, Tensor], kernels.Tiles]:
-        """The queries by ascending start (None if they are so already), the start and end of each, and the kernel's tiles."""
+        """The queries by ascending start, the start and end of each, and the tiles. None: they are so already."""
         by_start = np.argsort(self.start, kind="stable")
         counts = upload(self.queries[by_start], self.device)
         ends = (upload(x[by_start].astype(np.int32), self.device) for x in (self.start, self.end))
