@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from blipbench.device import Runtime, make_runtime
+from blipbench.device import Fetch, Runtime, make_runtime
 from blipbench.download import hash_file
 from blipbench.errors import BlipbenchError
 from blipbench.evaluation.fingerprint import with_version
@@ -215,11 +215,12 @@ def _step(
         with _without_exchange(run.model, last), _precision(run.runtime):
             losses = run.model(batch, alpha)
         total = torch.stack(list(losses.values())).sum()
-        if not math.isfinite(total.item()):
-            within = run.plan.position(step)[1] - first
-            _refuse_non_finite(run, step, losses, rows[within * spec.accumulate + part])
+        fetched = Fetch(total.detach())  # a GPU goes on with the backward pass meanwhile
         with _without_exchange(run.model, last):
             (total / spec.accumulate).backward()
+        if not math.isfinite(fetched.wait()):
+            within = run.plan.position(step)[1] - first
+            _refuse_non_finite(run, step, losses, rows[within * spec.accumulate + part])
         for name, loss in losses.items():
             share = loss.detach() / spec.accumulate
             means[name] = means[name] + share if name in means else share
