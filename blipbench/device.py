@@ -37,6 +37,11 @@ class Runtime:
     def dtype(self) -> torch.dtype:
         return PRECISIONS[self.precision]
 
+    @property
+    def batches_ahead(self) -> int:
+        """How many batches to submit before the result of one is read, so that a GPU computes while results are kept."""
+        return 8 if self.device.type == "cuda" else 0
+
     def synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

@@ -4,6 +4,7 @@ The stages are `embed` (ITC embeddings of images and texts) and `rerank` (ITM lo
 directions, grouped by image). Without `rerank`, the ITC similarities alone decide.
 """
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -135,16 +136,16 @@ class Rerank:
         ]
 
     def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
-        waiting: tuple[list[Unit], Pending] | None = None  # submit one batch ahead, so that a GPU always has work
+        waiting: collections.deque[tuple[list[Unit], Pending]] = collections.deque()
         for outcome in self._submit(units):
             if isinstance(outcome, Sample):
                 yield outcome
                 continue
-            if waiting is not None:
-                yield from _samples(*waiting)
-            waiting = outcome
-        if waiting is not None:
-            yield from _samples(*waiting)
+            waiting.append(outcome)
+            if len(waiting) > self.model.runtime.batches_ahead:
+                yield from _samples(*waiting.popleft())
+        for batch in waiting:
+            yield from _samples(*batch)
 
     def _submit(self, units: Sequence[Unit]) -> Iterator[tuple[list[Unit], Pending] | Sample]:
         """The submitted scores of all units, or the reason why an image cannot be read. Cached images come first."""
