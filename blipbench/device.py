@@ -39,7 +39,7 @@ class Runtime:
 
     @property
     def batches_ahead(self) -> int:
-        """How many batches to submit before the result of one is read, so that a GPU computes while results are kept."""
+        """Batches to submit before the result of the first is read, so that a GPU computes while results are kept."""
         return 8 if self.device.type == "cuda" else 0
 
     def synchronize(self) -> None:
