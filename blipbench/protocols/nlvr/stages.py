@@ -17,6 +17,7 @@ from torch import Tensor
 
 from blipbench.data.loader import load_pixels
 from blipbench.data.nlvr import NlvrDataset
+from blipbench.device import Fetch
 from blipbench.inference.reasoning import NlvrRunner
 from blipbench.protocols.base import Sample, Samples, Unit
 
@@ -78,7 +79,7 @@ class Reason:
         return Unit(f"pair-{statements.pair}-{start}", cost, len(lengths), statements)
 
     def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
-        waiting: tuple[list[Unit], Tensor] | None = None  # one batch is submitted ahead, so that a GPU always has work
+        waiting: tuple[list[Unit], Fetch] | None = None  # one batch is submitted ahead, so that a GPU always has work
         for batch, tokens in self._encoded(units):
             readable = []
             for unit in batch:
@@ -113,7 +114,7 @@ class Reason:
                 found |= zip(batch.indices, self.model.encode_images(batch.pixels), strict=True)
             yield from (found[position] for position in sorted(found))
 
-    def _submit(self, units: Sequence[Unit], tokens: dict[int, Tensor | str]) -> Tensor:
+    def _submit(self, units: Sequence[Unit], tokens: dict[int, Tensor | str]) -> Fetch:
         """Logits [sentences of the units, 2], perhaps still being computed by the device."""
 
         def images(which: Sequence[int]) -> Tensor:
@@ -122,10 +123,11 @@ class Reason:
         pairs: list[Statements] = [unit.payload for unit in units]
         ids = [self.input_ids[sentence] for pair in pairs for sentence in pair.sentences]
         pair_of = np.repeat(np.arange(len(pairs)), [len(pair.sentences) for pair in pairs])
-        return self.model.reason(images([p.left for p in pairs]), images([p.right for p in pairs]), ids, pair_of)
+        left, right = images([p.left for p in pairs]), images([p.right for p in pairs])
+        return Fetch(self.model.reason(left, right, ids, pair_of))
 
-    def _samples(self, units: Sequence[Unit], submitted: Tensor) -> Iterator[Sample]:
-        logits = iter(submitted.cpu().numpy())
+    def _samples(self, units: Sequence[Unit], submitted: Fetch) -> Iterator[Sample]:
+        logits = iter(submitted.wait().numpy())
         for unit in units:
             yield Sample(
                 unit.id, [self._row(unit.payload, sentence, next(logits)) for sentence in unit.payload.sentences]
