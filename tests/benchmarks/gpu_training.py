@@ -1,58 +1,48 @@
-"""Images/s of a pre-training step and of a retrieval finetuning step at base size on one GPU.
-
-Measures float32 and bf16 autocast, the latter with and without torch.compile and gradient checkpointing, and for
-comparison transformers' forward and backward pass in bf16.
-
-python tests/benchmarks/gpu_training.py
-python tests/benchmarks/gpu_training.py --device cpu --pairs 2 --rounds 1
-
-Prints one line per measurement, with the peak GPU memory, and one line of JSON at the end.
+"""Images/s of a step of pre-training and of a step of retrieval finetuning, in float32 and in bf16 autocast, the latter
+also with gradient checkpointing. For comparison, transformers' forward and backward pass in bf16.
 """
 
-import argparse
-import json
-import platform
+import functools
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
+from gpu_setup import Record, Setup
+from gpu_timing import forget_peak, peak_bytes
 from training_step import Step, our_step, random_batch, seconds_of, transformers_pass
 
+from blipbench.device import make_runtime
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--pairs", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=10)
-    given = parser.parse_args()
-    device = torch.device(given.device)
-    on_gpu = device.type == "cuda"
-    rows = []
+Make = Callable[..., Step]  # of a kind of step, a batch, a precision and a model
+
+
+def measure(setup: Setup) -> Iterator[Record]:
+    yield from measure_ways(
+        setup,
+        {
+            "transformers bf16, forward and backward": functools.partial(transformers_pass, precision="bf16"),
+            "fp32": functools.partial(our_step, precision="fp32"),
+            "bf16": functools.partial(our_step, precision="bf16"),
+            "bf16, gradient checkpointing": functools.partial(our_step, precision="bf16", gradient_checkpointing=True),
+        },
+    )
+
+
+def measure_compiled(setup: Setup) -> Iterator[Record]:
+    """With torch.compile, which takes minutes."""
+    yield from measure_ways(setup, {"bf16, compiled": functools.partial(our_step, precision="bf16", compiled=True)})
+
+
+def measure_ways(setup: Setup, ways: Mapping[str, Make]) -> Iterator[Record]:
+    runtime = make_runtime(setup.device, "fp32")
+    pairs, model = setup.sizes.pairs, setup.sizes.model
     for kind in ("retrieval", "pretrain"):
-        batch = random_batch(kind, given.pairs, device)
-        makers = {
-            "transformers bf16, forward and backward": lambda k, b: transformers_pass(k, b, "bf16"),
-            "fp32": lambda k, b: our_step(k, b, "fp32"),
-            "bf16": lambda k, b: our_step(k, b, "bf16"),
-            "bf16, gradient checkpointing": lambda k, b: our_step(k, b, "bf16", gradient_checkpointing=True),
-            "bf16, compiled": lambda k, b: our_step(k, b, "bf16", compiled=True),
-            "bf16, compiled, gradient checkpointing": lambda k, b: our_step(
-                k, b, "bf16", compiled=True, gradient_checkpointing=True
-            ),
-        }
-        for name, make in makers.items():
-            if on_gpu:
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats(device)
-            step: Step = make(kind, batch)
-            rate = given.pairs / seconds_of(step, device, given.rounds)
-            peak = torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else None
-            rows.append({"step": kind, "way": name, "images_per_second": rate, "peak_gib": peak})
-            print(
-                f"{kind}, {name}: {rate:.1f} images/s" + (f", {peak:.1f} GiB" if peak is not None else ""), flush=True
+        batch = random_batch(kind, pairs, torch.device(setup.device), model)
+        for name, make in ways.items():
+            forget_peak(runtime)
+            rate = pairs / seconds_of(make(kind, batch, model=model), batch.images.device, setup.sizes.rounds)
+            peak = peak_bytes(runtime)
+            yield Record(
+                kind,
+                (f"{kind}, {name}: {rate:.1f} images/s, peak memory {peak / 2**30:.1f} GiB",),
+                {"way": name, "pairs": pairs, "images_per_second": rate, "peak_bytes": peak},
             )
-            del step
-    card = torch.cuda.get_device_name(device) if on_gpu else platform.machine()
-    print(json.dumps({"device": card, "torch": torch.__version__, "pairs": given.pairs, "rows": rows}))
-
-
-if __name__ == "__main__":
-    main()

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from random_vqa import SEP, random_vqa_checkpoint, transformers_vqa
+from random_vqa import random_vqa_checkpoint, transformers_vqa
 from torch import Tensor
 from transformers import BlipForQuestionAnswering
+from vqa_workload import QUESTION_LENGTHS, SEP, random_answers, random_questions
 
 from blipbench.config.models import load_model_config
 from blipbench.data.images import normalise
@@ -33,10 +34,8 @@ from blipbench.models.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.benchmark_suite
 
-DEC, ENC, PAD = 30522, 30523, 0
-K_TEST, ANSWERS, WORDS, IMAGE_SIZE = 128, 3000, 2500, 480
-QUESTION_LENGTHS = (7, 8, 9, 11)  # tokens with [ENC] and [SEP]; VQAv2's mean is about 9
-ANSWER_LENGTHS = (0.65, 0.25, 0.07, 0.03)  # shares of answers with 1, 2, 3, 4 tokens, about as in the official list
+DEC, PAD = 30522, 0
+K_TEST, ANSWERS, IMAGE_SIZE = 128, 3000, 480
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +48,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def answers() -> list[list[int]]:
-    """Distinct random answers from a vocabulary of 2,500 words."""
-    rng = np.random.default_rng(0)
-    found: set[tuple[int, ...]] = set()
-    while len(found) < ANSWERS:
-        found.add(tuple((1000 + rng.integers(0, WORDS, rng.choice(4, p=ANSWER_LENGTHS) + 1)).tolist()))
-    return [list(ids) for ids in sorted(found)]
+    return random_answers(ANSWERS)
 
 
 @pytest.fixture(scope="module")
 def questions() -> list[list[int]]:
-    rng = np.random.default_rng(1)
-    return [[ENC, *rng.integers(1000, 30000, length - 2).tolist(), SEP] for length in QUESTION_LENGTHS]
+    return random_questions(images=1)
 
 
 @pytest.fixture(scope="module")

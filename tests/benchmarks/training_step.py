@@ -1,4 +1,5 @@
-"""One BLIP training step at base size on random pictures and words, and transformers' forward and backward pass.
+"""One BLIP training step on random pictures and words, at base size by default, and transformers' forward and backward
+pass.
 
 test_training.py measures them on a CPU, gpu_training.py on a GPU. transformers has both encoders, the ITM head and the
 captioner, but no momentum encoders, queues, hard negatives or optimizer step. Its pass uses given negatives and omits
@@ -16,14 +17,16 @@ from transformers import BlipConfig, BlipForConditionalGeneration, BlipForImageT
 
 from blipbench.config.models import load_model_config
 from blipbench.models.config import ModelConfig
+from blipbench.models.layouts import transformers_config
 from blipbench.models.med import TextEncoder
+from blipbench.models.tokenizer import load_tokenizer
 from blipbench.training.batches import PairBatch
 from blipbench.training.build import regularised
 from blipbench.training.contrastive import ContrastiveSettings
 from blipbench.training.objectives import PretrainObjective, RetrievalObjective
 
 Kind = Literal["pretrain", "retrieval"]
-IMAGE_SIZE: dict[Kind, int] = {"pretrain": 224, "retrieval": 384}  # in pixels, as in the reference
+IMAGE_SIZE: dict[Kind, int] = {"pretrain": 224, "retrieval": 384}  # in pixels at base size, as in the reference
 LENGTHS = (9, 11, 12, 13, 13, 14, 12, 16)  # tokens of a caption with [CLS] and [SEP]; COCO's mean is 12.5
 DEC, ENC, PAD = 30522, 30523, 0
 ALPHA = 0.4
@@ -31,15 +34,16 @@ ALPHA = 0.4
 Step = Callable[[], Tensor]  # returns the loss
 
 
-def base_config(kind: Kind) -> ModelConfig:
-    config = load_model_config("base")
-    vision = config.vision.model_copy(update={"image_size": IMAGE_SIZE[kind]})
+def config_of(kind: Kind, model: str) -> ModelConfig:
+    config = load_model_config(model)
+    size = IMAGE_SIZE[kind] if model == "base" else config.vision.image_size
+    vision = config.vision.model_copy(update={"image_size": size})
     return regularised(config.model_copy(update={"vision": vision}), dropout=0.1, drop_path=0.0)
 
 
-def random_batch(kind: Kind, n: int, device: torch.device) -> PairBatch:
+def random_batch(kind: Kind, n: int, device: torch.device, model: str = "base") -> PairBatch:
     generator = torch.Generator().manual_seed(0)
-    size = IMAGE_SIZE[kind]
+    size = config_of(kind, model).vision.image_size
     lengths = torch.tensor([LENGTHS[i % len(LENGTHS)] for i in range(n)])
     mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
     ids = torch.randint(1000, 30000, mask.shape, generator=generator) * mask
@@ -51,6 +55,7 @@ def our_step(
     kind: Kind,
     batch: PairBatch,
     precision: Literal["fp32", "bf16"],
+    model: str = "base",
     *,
     gradient_checkpointing: bool = False,
     compiled: bool = False,
@@ -65,9 +70,9 @@ def our_step(
     objective: PretrainObjective | RetrievalObjective
     settings = ContrastiveSettings(ENC, queue_size=64 * n, gradient_checkpointing=gradient_checkpointing)
     if kind == "pretrain":
-        objective = PretrainObjective(base_config(kind), settings, dec_id=DEC)
+        objective = PretrainObjective(config_of(kind, model), settings, dec_id=DEC)
     else:
-        objective = RetrievalObjective(base_config(kind), settings)
+        objective = RetrievalObjective(config_of(kind, model), settings)
     if not shared_contexts:
         objective.text_encoder = _CopiedContexts(objective.text_encoder)
     objective.to(device).train()
@@ -108,11 +113,11 @@ class _CopiedContexts(nn.Module):
         return states
 
 
-def transformers_pass(kind: Kind, batch: PairBatch, precision: Literal["fp32", "bf16"]) -> Step:
+def transformers_pass(kind: Kind, batch: PairBatch, precision: Literal["fp32", "bf16"], model: str = "base") -> Step:
     """Forward and backward pass of both encoders, of ITM with three times the pairs and, in pre-training, of LM."""
     device, n = batch.images.device, len(batch.images)
-    config = BlipConfig()
-    config.vision_config.image_size = IMAGE_SIZE[kind]
+    ours = config_of(kind, model)
+    config = BlipConfig.from_dict(transformers_config(ours, "itm", load_tokenizer(), 4 * ours.vision.width))
     matching = BlipForImageTextRetrieval(config).to(device).train()
     captioner = BlipForConditionalGeneration(config).to(device).train() if kind == "pretrain" else None
     if captioner is not None:  # one image encoder, whose tokens all three losses read
@@ -149,9 +154,9 @@ def transformers_pass(kind: Kind, batch: PairBatch, precision: Literal["fp32", "
         return loss
 
     def step() -> Tensor:
-        for model in (matching, captioner):
-            if model is not None:
-                model.zero_grad(set_to_none=True)
+        for trained in (matching, captioner):
+            if trained is not None:
+                trained.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             loss = forward()
         loss.backward()
