@@ -12,6 +12,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Settings": (
         *("k-test", "rerank", "mode", "set", "layout"),
         *("prompt", "top-p", "top-k", "repetition-penalty", "max-length", "min-length"),
+        "verify",
     ),
     "Computing": ("device", "precision", "amp", "batch-tokens", "workers", "seed"),
     "Output": ("out", "resume", "fresh", "on-error", "examples", "plot", "json"),
