@@ -6,7 +6,6 @@ A `Finding` is a line of `blipbench doctor` like its other checks, with both num
 import dataclasses
 import math
 
-import torch
 from torch import Tensor
 
 from blipbench.device import DEVIATION_BOUNDS
@@ -21,7 +20,7 @@ OUT_OF_BOUNDS = "do not trust results of this device in this precision; try anot
 
 @dataclasses.dataclass(frozen=True)
 class Finding(Check):
-    """`deviation` is relative to the largest expected value. It is None if nothing was compared, or if it is NaN."""
+    """`deviation` is relative to the largest expected value. None: not compared, or not finite."""
 
     deviation: float | None = None
     bound: float | None = None
@@ -32,11 +31,11 @@ def compared(name: str, deviation: float, bound: float, note: str = "", *, fails
     detail = f"largest relative deviation {deviation:.1e}, bound {bound:.0e}" + (f"; {note}" if note else "")
     if deviation <= bound and not fails:  # NaN is out of bounds
         return Finding(name, "ok", detail, "", deviation, bound)
-    number = None if math.isnan(deviation) else deviation  # JSON has no NaN
+    number = deviation if math.isfinite(deviation) else None  # JSON has no NaN
     return Finding(name, "fail", detail, OUT_OF_BOUNDS, number, bound)
 
 
 def relative_deviation(found: Tensor, expected: Tensor) -> float:
     """The largest deviation over the largest expected value; NaN if anything found is NaN."""
     found, expected = found.cpu().float(), expected.cpu().float()
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=torch.finfo(torch.float32).tiny))
+    return float((found - expected).abs().max() / expected.abs().max())

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -155,7 +156,9 @@ def test_progress_is_silent_for_the_first_two_seconds() -> None:
 # What ships
 
 
-def test_the_goldens_are_in_the_package_and_below_two_megabytes() -> None:
+def test_the_wheel_has_the_goldens_and_they_are_below_two_megabytes() -> None:
+    wheel = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["packages"] == [PACKAGE.name] and "exclude" not in wheel
     assert FOLDER == PACKAGE / "goldens"
     assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 2_000_000
 
