@@ -14,10 +14,22 @@ Floats = npt.NDArray[np.float64]
 
 def image_flops(config: VisionConfig) -> float:
     """The ViT on one image or frame."""
-    patches, tokens = config.num_tokens - 1, config.num_tokens
-    embed = 2 * patches * 3 * config.patch_size**2 * config.width
-    block = 2 * tokens * 12 * config.width**2 + 4 * tokens**2 * config.width
-    return float(embed + config.depth * block)
+    return patch_embed_flops(config) + config.depth * (vit_attention_flops(config) + vit_mlp_flops(config))
+
+
+def patch_embed_flops(config: VisionConfig) -> float:
+    return float(2 * (config.num_tokens - 1) * 3 * config.patch_size**2 * config.width)
+
+
+def vit_attention_flops(config: VisionConfig) -> float:
+    """Self-attention of one block on one image, with its four projections."""
+    tokens = config.num_tokens
+    return float(8 * tokens * config.width**2 + 4 * tokens**2 * config.width)
+
+
+def vit_mlp_flops(config: VisionConfig) -> float:
+    """The MLP of one block on one image."""
+    return float(16 * config.num_tokens * config.width**2)
 
 
 def text_flops(config: ModelConfig, lengths: npt.ArrayLike) -> Floats:
@@ -72,6 +84,17 @@ def decoding_flops(config: ModelConfig, image_tokens: int, prompt: int, beams: i
     head = 2 * text.width**2 + 2 * text.width * text.vocab_size
     later = beams * (steps - 1)
     return (prompt + later) * text.depth * per_token + (1 + later) * head
+
+
+def self_attention_flops(config: ModelConfig, lengths: npt.ArrayLike) -> float:
+    """Self-attention of all tokens of texts of these lengths in one layer, with its four projections."""
+    return float(_first_self_attention(config, lengths).sum())
+
+
+def cross_attention_flops(config: ModelConfig, lengths: npt.ArrayLike, image_tokens: int) -> float:
+    """Cross-attention of all tokens of texts of these lengths in one layer, without the keys and values."""
+    width = config.text.width
+    return float(np.sum(lengths)) * (4 * width**2 + 4 * image_tokens * width)
 
 
 def _first_self_attention(config: ModelConfig, lengths: npt.ArrayLike) -> Floats:

@@ -37,10 +37,10 @@ def _rate(runtime: Runtime, way: Callable[[torch.Tensor], Layer], shape: tuple[i
     rows, inner, columns = shape
     x = torch.randn(rows, inner, device=runtime.device, dtype=runtime.dtype)
     layer = way(torch.randn(columns, inner, device=runtime.device, dtype=runtime.dtype))
-    return 2 * rows * inner * columns / _median_seconds(lambda: layer(x), runtime, repeats)
+    return 2 * rows * inner * columns / median_seconds(lambda: layer(x), runtime, repeats)
 
 
-def _median_seconds(work: Callable[[], torch.Tensor], runtime: Runtime, repeats: int) -> float:
+def median_seconds(work: Callable[[], torch.Tensor], runtime: Runtime, repeats: int) -> float:
     work()
     runtime.synchronize()
     seconds = []
