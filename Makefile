@@ -3,6 +3,8 @@
 #   make test              lint, types, tests, and a small demo: what CI runs
 #   make test-newest       the quick part of the tests, and a small demo, with the newest versions of all packages
 #   make bench             speed and memory at real sizes (minutes)
+#   make bench-gpu         all measurements on a GPU, into bench-gpu.json (at most 7 minutes); with the packages of the
+#                          system instead of .venv: make bench-gpu BENCH_PYTHON=python3
 #   make lint              lint and types only
 #   make train-shapes      train the models that ship, into blipbench/bundled (51 minutes on two cores)
 #   make capfilt-ablation  what CapFilt does, into leaderboards/capfilt_shapes.md (42 minutes on two cores)
@@ -13,6 +15,7 @@ IMAGES ?= 200
 DEMO ?= demo
 TRAINED ?= runs/train
 SEEDS ?= 0 1 2
+BENCH_PYTHON ?= $(BIN)/python
 
 BIN := .venv/bin
 BLIPBENCH := $(BIN)/blipbench
@@ -23,7 +26,7 @@ BUNDLED := blipbench/bundled
 QUICK := tests/config tests/data tests/inference tests/metrics tests/models tests/shapes tests/cli/test_help.py
 TASKS := retrieval_shapes caption_shapes nocaps_shapes vqa_shapes nlvr_shapes video_shapes
 
-.PHONY: demo run-demo test test-newest bench lint train-shapes answers joint world capfilt-ablation clean
+.PHONY: demo run-demo test test-newest bench bench-gpu lint train-shapes answers joint world capfilt-ablation clean
 
 demo: .venv/.installed
 	$(MAKE) --no-print-directory run-demo
@@ -48,6 +51,9 @@ test-newest:
 
 bench: .venv/.installed
 	$(BIN)/pytest tests/benchmarks -m benchmark_suite -s
+
+bench-gpu: $(if $(filter $(BIN)/%,$(BENCH_PYTHON)),.venv/.installed)
+	$(BENCH_PYTHON) tests/benchmarks/gpu.py
 
 lint: .venv/.installed
 	$(BIN)/ruff check

@@ -23,7 +23,7 @@ from blipbench.models.tokenizer import load_tokenizer
 PROMPT = "a picture of "
 SEARCH = SearchSettings(num_beams=3, max_length=20, min_length=20)
 VQA_IMAGE_SIZE = 480
-ROUNDS = 3
+ROUNDS = 2
 
 
 def measure(setup: Setup) -> Iterator[Record]:

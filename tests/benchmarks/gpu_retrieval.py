@@ -8,7 +8,6 @@ not from files, so the times include neither decoding nor the journal.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,12 +48,13 @@ def measure(setup: Setup) -> Iterator[Record]:
     path = setup.folder / "random.pth"
     save_checkpoint(random_state_dict(config, seed=0), config, path)
     checkpoint = load_checkpoint(str(path), config=config)
+    reference = ReferenceWay(checkpoint, setup.folder / "transformers", tokenizer.pad_id, tokenizer.enc_id)
     for precision, images in sizes.retrieval:
         work = make_workload(images, config.vision.image_size, sizes.k_test, tokenizer)
         runtime = make_runtime(setup.device, precision)
         ours = run_ours(checkpoint, work, tokenizer, runtime)
         yield of_ours(precision, work, ours, measure_peak(runtime))
-        theirs = run_reference(checkpoint, work, tokenizer, runtime, ours.scored, sizes.reference_pairs, setup.folder)
+        theirs = run_reference(reference, work, runtime, ours.scored, sizes.reference_pairs)
         yield of_reference(precision, ours, theirs)
 
 
@@ -230,22 +230,14 @@ def score(embeddings: Embeddings, scored: Scored) -> dict[str, float]:
 
 
 def run_reference(
-    checkpoint: Checkpoint,
-    work: Workload,
-    tokenizer: Tokenizer,
-    runtime: Runtime,
-    scored: Scored,
-    sample_pairs: int,
-    folder: Path,
+    reference: ReferenceWay, work: Workload, runtime: Runtime, scored: Scored, sample_pairs: int
 ) -> dict[str, float]:
     """Run transformers in the same precision on a sample, and extrapolate to the pairs of both directions.
 
     This is easier than the reference's work: image states are ready on the device, and no text needs the states of
     k_test different images at once. `deviation` is the deviation of our logits from transformers' on the sample.
     """
-    converted = folder / f"transformers_{runtime.precision}"
-    way = ReferenceWay(checkpoint, converted, tokenizer.pad_id, tokenizer.enc_id, device=str(runtime.device))
-    way.model.to(runtime.dtype)
+    way = reference.placed(runtime.device, runtime.dtype)
     forget_peak(runtime)
     sample = scored[: max(1, sample_pairs // work.k_test)]
     images = normalise(work.pixels([c.image for c, _ in sample], runtime.device)).to(runtime.dtype)

@@ -4,6 +4,7 @@ It works like salesforce/BLIP's train_retrieval.py. Every text is padded to 35 t
 for every pair, so every pair projects keys and values again. Both directions are scored separately, in float32.
 """
 
+import copy
 import time
 from pathlib import Path
 
@@ -20,10 +21,18 @@ MATCH = 1
 
 
 class ReferenceWay:
-    def __init__(self, checkpoint: Checkpoint, folder: Path, pad_id: int, enc_id: int, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: Checkpoint, folder: Path, pad_id: int, enc_id: int) -> None:
         convert_checkpoint(str(checkpoint.path), folder, "transformers", config=checkpoint.config)
-        self.model = BlipForImageTextRetrieval.from_pretrained(folder).eval().to(device)
-        self.pad_id, self.enc_id, self.device = pad_id, enc_id, device
+        self.model = BlipForImageTextRetrieval.from_pretrained(folder).eval()
+        self.pad_id, self.enc_id = pad_id, enc_id
+        self.device = torch.device("cpu")
+
+    def placed(self, device: torch.device, dtype: torch.dtype) -> "ReferenceWay":
+        """A copy on this device, in this precision."""
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model).to(device, dtype)
+        other.device = device
+        return other
 
     def padded(self, input_ids: list[list[int]]) -> tuple[Tensor, Tensor]:
         ids = torch.full((len(input_ids), MAX_TOKENS), self.pad_id)
