@@ -12,10 +12,12 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Settings": (
         *("k-test", "rerank", "mode", "set", "layout"),
         *("prompt", "top-p", "top-k", "repetition-penalty", "max-length", "min-length"),
-        "verify",
+        *("verify", "part", "way", "image-size", "batch", "tokens", "texts-per-image", "seconds"),
     ),
-    "Computing": ("device", "precision", "amp", "batch-tokens", "workers", "seed"),
-    "Output": ("out", "resume", "fresh", "on-error", "examples", "plot", "json"),
+    "Computing": ("device", "precision", "amp", "batch-tokens", "workers", "compile", "attention", "seed"),
+    "Output": (
+        *("out", "resume", "fresh", "on-error", "examples", "kernels", "plot", "trace", "pytest-benchmark", "json"),
+    ),
 }
 
 

@@ -20,6 +20,7 @@ from blipbench.cli.help import Group, examples
 from blipbench.cli.interrupt import stoppable
 from blipbench.cli.list import list_command
 from blipbench.cli.match import match
+from blipbench.cli.profile import profile
 from blipbench.cli.run import run
 from blipbench.cli.score import score
 from blipbench.cli.show import show
@@ -58,5 +59,6 @@ def main(debug: bool) -> None:
     """Measure BLIP on the standard vision-language benchmarks."""
 
 
-for command in (run, score, table, list_command, show, caption, ask, match, train, capfilt, data, ckpt, doctor):
+COMMANDS = (run, profile, score, table, list_command, show, caption, ask, match, train, capfilt, data, ckpt, doctor)
+for command in COMMANDS:
     main.add_command(command)
