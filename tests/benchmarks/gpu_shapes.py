@@ -72,7 +72,8 @@ def compare(setup: Setup, task: str, precision: str) -> Record:
         ok = changed <= max(ALLOWED_SAMPLES, ALLOWED_SHARE * count)
     shown = [key for key in load_task(task).headline if key in found and key in cpu]
     values = ", ".join(f"{key} {found[key]:.2f} (CPU {cpu[key]:.2f})" for key in shown)
-    line = f"{name:<22}{result.timing.total_seconds:7.1f} s  {values or 'no metrics without Java'}; {changed} of {count} outcomes changed"
+    line = f"{name:<22}{result.timing.total_seconds:7.1f} s  {values or 'no metrics without Java'}; "
+    line += f"{changed} of {count} outcomes changed"
     figures = {
         "task": task,
         "precision": precision,
