@@ -1,11 +1,15 @@
 """Linear layers, y = x W^T + b, as fast as this machine allows.
 
-On CPU, torch's float32 matmul uses a library that does not use all vector units of every processor. oneDNN, which torch
-includes, uses them after a weight is reordered for it (2.3 times faster on a Zen 5 core). So on CPU each weight is
-reordered once, and GELU can be fused into the product. Otherwise F.linear is used.
+On CPU there are two ways: torch's own product, or oneDNN's, which torch includes, with a weight that is reordered for
+it once and GELU fused into the product. oneDNN is 2.3 times as fast on a Zen 5 core; on a processor without AVX-512,
+torch's product with GELU is up to 1.6 times as fast. So the faster one is measured, once in a process, for each kind of
+product. On a GPU, F.linear is used.
 """
 
 import functools
+import time
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +34,65 @@ def onednn_works(dtype: torch.dtype = torch.float32) -> bool:
     return torch.allclose(out.float(), expected, atol=1e-5 if dtype == torch.float32 else 5e-2)
 
 
+Way = Literal["oneDNN", "torch"]
+Kind = Literal["with GELU", "without GELU", "per head"]
+
+_SHAPES: dict[Kind, tuple[int, int]] = {"with GELU": (768, 1536), "without GELU": (768, 768), "per head": (64, 577)}
+_ROWS, _REPEATS = 128, 3  # 0.5 GFLOP in all kinds and ways: 10 to 80 ms
+_CLEARLY = 0.9  # torch must need less than this share of oneDNN's time, so that noise does not decide
+
+
+@functools.cache
+def faster_way(kind: Kind, dtype: torch.dtype) -> Way:
+    """The faster way on this CPU, by a measurement."""
+    if not onednn_works(dtype):
+        return "torch"
+    return "torch" if _seconds(kind, dtype, "torch") < _CLEARLY * _seconds(kind, dtype, "oneDNN") else "oneDNN"
+
+
+def cpu_products(dtype: torch.dtype) -> dict[str, str]:
+    """The way of each kind of product on this CPU."""
+    return {kind: faster_way(kind, dtype) for kind in _SHAPES}
+
+
+def product_seconds(dtype: torch.dtype) -> float:
+    """The time of a small product on this CPU, to compare precisions."""
+    return _seconds("without GELU", dtype, faster_way("without GELU", dtype))
+
+
+Product = Callable[[Tensor], Tensor]
+
+
+def make_product(weight: Tensor, bias: Tensor | None, gelu: bool, way: Way) -> Product:
+    """x -> x W^T + b, then exact GELU if asked for."""
+    if way == "torch":
+        return lambda x: F.gelu(F.linear(x, weight, bias)) if gelu else F.linear(x, weight, bias)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+    activation, approximation = ("gelu", "none") if gelu else ("none", "")
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, activation, [], approximation)
+
+
+@torch.inference_mode()
+def _seconds(kind: Kind, dtype: torch.dtype, way: Way) -> float:
+    """The shortest of a few calls: other processes only make a call longer."""
+    columns, rows = _SHAPES[kind]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(_ROWS, columns, generator=generator).to(dtype)
+    weight = torch.randn(rows, columns, generator=generator).to(dtype)
+    product = make_product(weight, None, kind == "with GELU", way)
+    product(x)
+    times = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        product(x)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _kind(weight: Tensor, gelu: bool) -> Kind:
+    return "with GELU" if gelu else "per head" if min(weight.shape) <= _SHAPES["per head"][0] else "without GELU"
+
+
 def recurring_rows(rows: int, device: torch.device) -> int:
     """Round the number of rows of a product up, so that few sizes occur: 16 sizes per octave, 2% more rows on average.
 
@@ -47,19 +110,12 @@ class FastLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> None:
         super().__init__()
-        self.gelu = gelu
-        self.onednn = weight.device.type == "cpu" and onednn_works(weight.dtype)
-        self.bias = None if bias is None else bias.detach().contiguous()
-        self.weight = weight.detach().contiguous()
-        if self.onednn:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
+        weight, bias = weight.detach().contiguous(), None if bias is None else bias.detach().contiguous()
+        way: Way = faster_way(_kind(weight, gelu), weight.dtype) if weight.device.type == "cpu" else "torch"
+        self.product = make_product(weight, bias, gelu, way)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.onednn:
-            activation, approximation = ("gelu", "none") if self.gelu else ("none", "")
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, activation, [], approximation)
-        out = F.linear(x, self.weight, self.bias)
-        return F.gelu(out) if self.gelu else out
+        return self.product(x)
 
 
 def fuse(*layers: nn.Linear) -> FastLinear:

@@ -5,7 +5,15 @@ import torch
 import torch.nn.functional as F
 from goldens import relative_error
 
-from blipbench.inference.linear import FastLinear, fuse, make_fast
+from blipbench.inference.linear import (
+    FastLinear,
+    faster_way,
+    fuse,
+    make_fast,
+    make_product,
+    onednn_works,
+    product_seconds,
+)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
@@ -34,3 +42,31 @@ def test_make_fast_replaces_every_linear_below_a_module() -> None:
     make_fast(module)
     assert not any(isinstance(child, torch.nn.Linear) for child in module.modules())
     assert relative_error(module(x), expected) < 1e-6
+
+
+@pytest.mark.skipif(not onednn_works(), reason="requires oneDNN")
+@pytest.mark.parametrize("gelu", [False, True])
+def test_both_ways_of_a_product_give_the_same(gelu: bool) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(5, 48), torch.randn(80, 48), torch.randn(80)
+    ours, torchs = (make_product(weight, bias, gelu, way)(x) for way in ("oneDNN", "torch"))
+    assert relative_error(ours, torchs) < 1e-6
+
+
+def test_without_onednn_every_product_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blipbench.inference.linear.onednn_works", lambda dtype: False)
+    assert faster_way.__wrapped__("with GELU", torch.float32) == "torch"
+
+
+def test_the_clearly_faster_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blipbench.inference.linear.onednn_works", lambda dtype: True)
+    seconds = {"oneDNN": 1.0, "torch": 0.8}
+    monkeypatch.setattr("blipbench.inference.linear._seconds", lambda kind, dtype, way: seconds[way])
+    assert faster_way.__wrapped__("with GELU", torch.float32) == "torch"
+    seconds["torch"] = 0.95  # noise must not decide
+    assert faster_way.__wrapped__("with GELU", torch.float32) == "oneDNN"
+
+
+def test_a_product_is_timed_in_each_precision() -> None:
+    assert product_seconds(torch.float32) > 0
+    assert product_seconds(torch.bfloat16) > 0
