@@ -22,10 +22,11 @@ from transformers import BlipForConditionalGeneration, DynamicCache, EncoderDeco
 from blipbench.config.models import load_model_config
 from blipbench.data.images import normalise
 from blipbench.device import make_runtime
+from blipbench.inference.beams import beam_search
 from blipbench.inference.captioner import BlipCaptionRunner
 from blipbench.inference.flops import context_flops, decoding_flops
 from blipbench.inference.peak import measure_peak
-from blipbench.inference.search import SearchSettings, beam_search
+from blipbench.inference.search import SearchSettings
 from blipbench.models.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.benchmark_suite
