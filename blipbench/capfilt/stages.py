@@ -28,9 +28,9 @@ from blipbench.data.web import WEB_WORDS
 from blipbench.inference.capabilities import MatchingEncoder
 from blipbench.inference.captioner import BlipCaptionRunner
 from blipbench.inference.search import SearchSettings
-from blipbench.protocols.base import Sample, Samples, Stage, Unit
+from blipbench.protocols.base import Outcome, Sample, Samples, Stage, Unit
 from blipbench.protocols.captioning.stages import CaptionImages
-from blipbench.protocols.pixels import decode_units
+from blipbench.protocols.pixels import Decoded, decode_units
 
 MAX_TOKENS = 35  # of a text that the filter reads; as in retrieval, for which the filter was finetuned
 
@@ -114,10 +114,10 @@ class FilterTexts:
             units.append(Unit(f"image-{texts.image}-{texts.digest()}", cost, len(tokens), texts))
         return units
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+    def run(self, units: Sequence[Unit]) -> Iterator[Outcome]:
         sources = [self.dataset.sources[unit.payload.image] for unit in units]
         for batch in decode_units(units, sources, self.model.vision, self.workers, self.dataset.upright):
-            if isinstance(batch, Sample):
+            if not isinstance(batch, Decoded):
                 yield batch
                 continue
             _, tokens = self.model.embed_images(batch.pixels)

@@ -114,7 +114,7 @@ batch_tokens_option = click.option(
 workers_option = click.option(
     "--workers",
     type=click.IntRange(0, MOST_WORKERS),
-    help="Processes that decode images (default: one per core, at most 8). 0 decodes in the main process.",
+    help="Processes that decode images (default: one per core, at most 16). 0 decodes in the main process.",
 )
 resume_option = click.option("--resume", is_flag=True, help="Continue an unfinished run without repeating work.")
 fresh_option = click.option("--fresh", is_flag=True, help="Start over and delete what an earlier run left.")

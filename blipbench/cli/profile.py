@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FILE = NamedPath(path_type=Path, dir_okay=False)
 
 
-class List(click.ParamType):
+class List(click.ParamType[list[Any]]):
     """Values with commas between them."""
 
     name = "list"

@@ -90,7 +90,7 @@ def run(
     """
     from blipbench.config.models import load_model_config
     from blipbench.config.tasks import load_task, override_settings
-    from blipbench.evaluation.run import RunOptions, run_task
+    from blipbench.evaluation.run import RunOptions, run_task, slow_precision
     from blipbench.models.clip import FAMILIES
 
     refuse_both(resume, fresh)
@@ -117,6 +117,8 @@ def run(
     )
     failed: dict[str, BlipbenchError | None] = {}
     with joined() as ranks:
+        if ranks.is_main and (reason := slow_precision(device, run_options.precision)) is not None:
+            click.echo(f"warning: {reason}", err=True)
         for spec in specs:
             try:
                 result = run_task(spec, run_options, ranks, progress_of(ranks))

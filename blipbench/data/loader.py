@@ -5,6 +5,7 @@ prefetched. A file that cannot be decoded is an entry in its batch's `failures`;
 """
 
 import dataclasses
+import itertools
 import os
 import signal
 import threading
@@ -20,6 +21,8 @@ from blipbench.data.images import Fit, decode_image
 from blipbench.data.video import decode_clip
 from blipbench.data.workers import heed_parent, signals_for_parent
 from blipbench.errors import BlipbenchError, DataError
+
+DECODED_AT_ONCE = 32  # images in one process: 14 MB at 384 pixels
 
 
 class Vision(Protocol):
@@ -66,8 +69,8 @@ class PixelBatch:
 def load_pixels(sources: Sequence[Source], vision: Vision, workers: int, upright: bool = False) -> Iterator[PixelBatch]:
     """Batches in the order of `sources`, each image as `vision` takes it.
 
-    A batch has `vision.batch` images, where a clip counts as its frames. If a clip has more frames than that, a batch
-    has one clip.
+    A batch has up to `vision.batch` images, where a clip counts as its frames. If a clip has more frames than that, a
+    batch has one clip. Processes decode at most 32 images at once, so that all of them have something to do.
 
     `upright` turns pictures as their EXIF orientation says.
     `workers` is the number of decoding processes, 0 for none; `vision.fit` must be picklable. Frames of a video file
@@ -85,16 +88,28 @@ def load_pixels(sources: Sequence[Source], vision: Vision, workers: int, upright
                 f"({_first_file(source)}) has {num_frames(source)}; all must have the same"
             )
     items = max(1, vision.batch // max(1, frames))
-    image_size = vision.image_size
+    decoded = max(1, min(items, DECODED_AT_ONCE // max(1, frames)))
+    image_size, pinned = vision.image_size, torch.cuda.is_available()
     loader = DataLoader(
         _Items(sources, image_size, vision.fit, upright),
-        batch_size=items,
-        num_workers=min(workers, -(-len(sources) // items)),
+        batch_size=decoded,
+        num_workers=min(workers, -(-len(sources) // decoded)),
         collate_fn=_Collate((3, image_size, image_size) if frames == 1 else (frames, 3, image_size, image_size)),
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pinned and items < 2 * decoded,
         worker_init_fn=set_up_worker,
     )
-    return batches_of(loader)
+    batches: Iterator[PixelBatch] = batches_of(loader)
+    return batches if items < 2 * decoded else _joined(batches, items // decoded, pinned)
+
+
+def _joined(batches: Iterator[PixelBatch], count: int, pinned: bool) -> Iterator[PixelBatch]:
+    """Each `count` batches as one, whose pixels are in page-locked memory if `pinned`."""
+    while some := list(itertools.islice(batches, count)):
+        shape = (sum(len(batch.indices) for batch in some), *some[0].pixels.shape[1:])
+        pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+        torch.cat([batch.pixels for batch in some], out=pixels)
+        indices = [index for batch in some for index in batch.indices]
+        yield PixelBatch(indices, pixels, [failure for batch in some for failure in batch.failures])
 
 
 _Item: TypeAlias = tuple[int, torch.Tensor | str]  # position, pixels or the reason there are none

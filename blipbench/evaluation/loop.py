@@ -17,7 +17,7 @@ from blipbench.evaluation.journal import JournalWriter, RunFolder
 from blipbench.evaluation.ranks import Ranks, shard
 from blipbench.evaluation.result import FailureRecord, StageRecord
 from blipbench.metrics.metric import Metrics
-from blipbench.protocols.base import Protocol, SelfCheck, Stage, Unit
+from blipbench.protocols.base import Protocol, SelfCheck, Stage, Unit, Waited
 
 Advance = Callable[[int], None]
 Progress = Callable[[str, str, int, int], AbstractContextManager[Advance]]  # stage, noun, total, already done
@@ -104,11 +104,15 @@ def _run_stage(
 
     start = time.perf_counter()
     failures: list[FailureRecord] = []
+    waited = 0.0
     with (
         JournalWriter(folder, stage.name, stage.schema, ranks.rank) as journal,
         progress(stage.name, stage.noun, total, reused) as advance,
     ):
         for sample in stage.run(mine):
+            if isinstance(sample, Waited):
+                waited += sample.seconds
+                continue
             if sample.error is not None:
                 if stop_on_error:
                     raise BlipbenchError(f"{stage.name}: {sample.error}")
@@ -118,9 +122,9 @@ def _run_stage(
     seconds = time.perf_counter() - start
 
     tables = ranks.gather_tables(journal.table())
-    told = ranks.gather_json([seconds, [failure.model_dump() for failure in failures]])
+    told = ranks.gather_json([seconds, waited, [failure.model_dump() for failure in failures]])
     everything = pa.concat_tables([*tables, *ranks.gather_tables(_or_empty(journaled, tables[0].schema))])
-    all_failures = [FailureRecord(**failure) for _, rank_failures in told for failure in rank_failures]
+    all_failures = [FailureRecord(**failure) for _, _, rank_failures in told for failure in rank_failures]
     failed = {failure.unit for failure in all_failures}
     fresh = [unit for unit in todo if unit.id not in failed]
     report = StageRecord(
@@ -129,7 +133,8 @@ def _run_stage(
         items=sum(unit.items for unit in fresh),
         reused_items=reused,
         flops=sum(unit.cost for unit in fresh),
-        seconds=max(rank_seconds for rank_seconds, _ in told),
+        seconds=max(rank_seconds for rank_seconds, _, _ in told),
+        waited_seconds=max(rank_waited for _, rank_waited, _ in told),
     )
     return _in_order(everything, ids), report, all_failures
 

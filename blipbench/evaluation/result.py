@@ -18,6 +18,8 @@ from blipbench.config.files import lower_first
 from blipbench.device import Runtime
 from blipbench.errors import DataError
 from blipbench.files import write_json
+from blipbench.inference.kernels import attention_name
+from blipbench.inference.linear import cpu_products
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -86,7 +88,8 @@ class FailureRecord(_Record):
 
 class StageRecord(_Record):
     """What one stage took. `items` and `flops` are those of this start of the run, over all ranks; `reused_items` came
-    from the journal. `seconds` is the time of the slowest rank."""
+    from the journal. `seconds` is the time of the slowest rank. `waited_seconds` is the longest that the device of a
+    rank waited for images."""
 
     name: str
     noun: str
@@ -94,6 +97,7 @@ class StageRecord(_Record):
     reused_items: int
     flops: float
     seconds: float
+    waited_seconds: float = 0.0
 
 
 class Timing(_Record):
@@ -118,6 +122,9 @@ class SelfCheckRecord(_Record):
 
 
 class Environment(_Record):
+    """`attention` is what computed attention where shapes vary: torch, or the Triton kernel. `cpu_products` is the way
+    of each kind of matrix product on a CPU: torch's, or oneDNN's."""
+
     blipbench: str
     python: str
     torch: str
@@ -128,6 +135,8 @@ class Environment(_Record):
     threads: int
     world_size: int
     git_commit: str | None
+    attention: str = "torch"
+    cpu_products: dict[str, str] = {}
 
 
 class Memory(_Record):
@@ -194,6 +203,8 @@ def describe_environment(runtime: Runtime, world_size: int) -> Environment:
         threads=torch.get_num_threads(),
         world_size=world_size,
         git_commit=_output("git", "-C", os.path.dirname(blipbench.__file__), "rev-parse", "HEAD"),
+        attention=attention_name(runtime.device, runtime.dtype),
+        cpu_products={} if is_cuda else cpu_products(runtime.dtype),
     )
 
 

@@ -41,6 +41,7 @@ from blipbench.evaluation.result import (
 )
 from blipbench.files import write_json
 from blipbench.inference.clip import ClipRunner
+from blipbench.inference.linear import bf16_slowdown
 from blipbench.inference.peak import measure_peak
 from blipbench.metrics.metric import Metrics
 from blipbench.models.catalog import load_catalog
@@ -81,6 +82,18 @@ class RunOptions:
     stop_on_error: bool = False
     model_config: ModelConfig | None = None
     family: Family | None = None  # what --model says, if the checkpoint is not BLIP's
+
+
+def slow_precision(device: str | None, precision: str) -> str | None:
+    """Why float32 is the better precision on this device, if it is."""
+    on_cpu = precision == "bf16" and make_runtime(device, precision).device.type == "cpu"
+    slowdown = bf16_slowdown() if on_cpu else 1.0
+    if slowdown <= 1.0:
+        return None
+    return (
+        f"bf16 takes {slowdown:.1f} times as long as fp32 on this processor, which has no fast bf16 products; "
+        "fp32 (without --amp) is the faster and the more exact"
+    )
 
 
 def run_task(task: Task, options: RunOptions, ranks: Ranks, progress: Progress) -> Result | None:
@@ -162,11 +175,11 @@ def model_name(checkpoint: AnyCheckpoint) -> str:
 
 
 def workers_per_rank(asked: int | None, world_size: int) -> int:
-    """The number of decoding processes: as asked, or an even share of the cores, at most 8."""
+    """The number of decoding processes: as asked, or an even share of the cores, at most 16."""
     if asked is not None:
         return asked
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return min(8, cores // world_size)
+    return min(16, cores // world_size)
 
 
 def _fingerprint(

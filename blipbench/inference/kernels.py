@@ -27,6 +27,11 @@ def attention_usable(query: Tensor) -> bool:
     return _interpreted() if query.device.type == "cpu" else not full and works(query.device)
 
 
+def attention_name(device: torch.device, dtype: torch.dtype) -> str:
+    """What computes attention where shapes vary: "triton", which is the kernel here, or "torch"."""
+    return "triton" if attention_usable(torch.empty(0, dtype=dtype, device=device)) else "torch"
+
+
 @dataclasses.dataclass(frozen=True)
 class Tiles:
     """`size` queries each, and the keys that each tile reads: start, end [tiles] int32."""

@@ -5,7 +5,7 @@ work. Units yield samples, and the samples alone decide the score. The loop shar
 not know what they compute.
 
     stage.units(earlier) -> [Unit]     stable ids and order, an estimated cost in FLOPs
-    stage.run(units) -> Sample*        one per unit, in any order
+    stage.run(units) -> Sample*        one per unit, in any order; and Waited, whenever it waited for images
     protocol.score(samples) -> Metrics
 """
 
@@ -41,6 +41,15 @@ class Sample:
     error: str | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Waited:
+    """The device waited so long for images to be decoded."""
+
+    seconds: float
+
+
+Outcome = Sample | Waited
+
 Samples = Mapping[str, pa.Table]  # stage name -> the rows of its finished units, with a column `unit`
 
 
@@ -75,7 +84,7 @@ class Stage(TypingProtocol):
 
     def units(self, earlier: Samples) -> list[Unit]: ...
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Sample]: ...
+    def run(self, units: Sequence[Unit]) -> Iterator[Outcome]: ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,7 +118,9 @@ def _caption(result: Result) -> Iterator[str]:
     yield f"{counts} ({result.task.split}{whole}); {settings}"
     environment = result.environment
     processes = f", {environment.world_size} processes" if environment.world_size > 1 else ""
-    yield f"{environment.precision} on {environment.device}, {environment.threads} threads{processes}"
+    ways = dict.fromkeys(environment.cpu_products.values())
+    products = f", products by {' and '.join(ways)}" if ways else f", attention by {environment.attention}"
+    yield f"{environment.precision} on {environment.device}, {environment.threads} threads{processes}{products}"
 
 
 def _data_notes(data: DataRecord) -> Iterator[str]:
@@ -170,6 +172,8 @@ def _footprint(result: Result) -> str:
     if result.memory.peak_device_bytes:
         parts.append(f"{result.memory.peak_device_bytes / 2**30:.2f} GiB on the device")
     peak = result.timing.peak_flops / 1e12
+    if (waited := sum(stage.waited_seconds for stage in result.timing.stages)) >= 0.1:
+        parts.append(f"the device waited {waited:,.1f} s for images")
     return f"{', '.join(parts)}; peak is the measured matmul rate, {peak:.3g} TFLOP/s per device"
 
 

@@ -39,6 +39,18 @@ def test_batches_come_in_order_with_the_pixels_of_their_sources(tmp_path: Path, 
     assert expected.dtype == torch.uint8
 
 
+def test_a_large_batch_is_decoded_in_pieces_by_several_processes(tmp_path: Path) -> None:
+    sources = images(tmp_path, 150)
+    sources[40][0].write_text("no image")
+    batches = list(load_pixels(sources, Squares(16, 70), 2))
+    assert [len(batch.indices) + len(batch.failures) for batch in batches] == [64, 64, 22]
+    assert [position for batch in batches for position, _ in batch.failures] == [40]
+    indices = [index for batch in batches for index in batch.indices]
+    assert indices == [index for index in range(150) if index != 40]
+    expected = torch.stack([decode_image(sources[index][0], 16) for index in indices])
+    assert torch.equal(torch.cat([batch.pixels for batch in batches]), expected)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_file_is_a_failure_beside_its_sound_neighbours(tmp_path: Path, workers: int) -> None:
     sources = images(tmp_path, 4)

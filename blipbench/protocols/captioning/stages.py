@@ -15,8 +15,8 @@ from torch import Tensor
 from blipbench.data.captions import CaptionDataset
 from blipbench.inference.captioner import BlipCaptionRunner
 from blipbench.inference.search import SearchSettings
-from blipbench.protocols.base import Sample, Samples, Unit
-from blipbench.protocols.pixels import decode_units
+from blipbench.protocols.base import Outcome, Sample, Samples, Unit
+from blipbench.protocols.pixels import Decoded, decode_units
 
 CAPTION_ROWS = pa.schema(
     [
@@ -49,12 +49,12 @@ class CaptionImages:
         cost = self.model.caption_flops(self.prompt, self.settings)
         return [Unit(f"image-{i}", cost, 1, i) for i in range(len(self.dataset.sources))]
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+    def run(self, units: Sequence[Unit]) -> Iterator[Outcome]:
         size = self.model.batch(self.settings)
         waiting: list[tuple[Unit, Tensor]] = []  # encoded images, until there are enough for the decoder
         sources = [self.dataset.sources[unit.payload] for unit in units]
         for batch in decode_units(units, sources, self.model.vision, self.workers, self.dataset.upright):
-            if isinstance(batch, Sample):
+            if not isinstance(batch, Decoded):
                 yield batch
                 continue
             waiting += zip(batch.units, self.model.encode_images(batch.pixels), strict=True)

@@ -5,8 +5,8 @@ The images keep the order of the annotation, and each sentence is judged once. T
 images and the words left and right at random when testing, and it counts the samples that pad its last batch twice.
 """
 
+import collections
 import dataclasses
-import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,7 +19,8 @@ from blipbench.data.loader import load_pixels
 from blipbench.data.nlvr import NlvrDataset
 from blipbench.device import Fetch
 from blipbench.inference.reasoning import NlvrRunner
-from blipbench.protocols.base import Sample, Samples, Unit
+from blipbench.protocols.base import Outcome, Sample, Samples, Unit, Waited
+from blipbench.protocols.pixels import waiting_for
 
 SENTENCES_PER_UNIT = 64  # limits a batch if a user's data has thousands of sentences about one pair
 
@@ -78,9 +79,13 @@ class Reason:
         cost = len(statements.images) * self.model.image_flops() + self.model.pair_flops(lengths)
         return Unit(f"pair-{statements.pair}-{start}", cost, len(lengths), statements)
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+    def run(self, units: Sequence[Unit]) -> Iterator[Outcome]:
         waiting: tuple[list[Unit], Fetch] | None = None  # one batch is submitted ahead, so that a GPU always has work
-        for batch, tokens in self._encoded(units):
+        for encoded in self._encoded(units):
+            if isinstance(encoded, Waited):
+                yield encoded
+                continue
+            batch, tokens = encoded
             readable = []
             for unit in batch:
                 reasons = [found for image in unit.payload.images if isinstance(found := tokens[image], str)]
@@ -95,24 +100,34 @@ class Reason:
         if waiting is not None:
             yield from self._samples(*waiting)
 
-    def _encoded(self, units: Sequence[Unit]) -> Iterator[tuple[list[Unit], dict[int, Tensor | str]]]:
+    def _encoded(self, units: Sequence[Unit]) -> Iterator[tuple[list[Unit], dict[int, Tensor | str]] | Waited]:
         """Batches of units with the tokens of their images, or the reason why an image cannot be read.
 
         An image is encoded once in each batch.
         """
         batches = list(_batches(units, self.model.vision.batch))
-        encoded = self._encode([image for _, images in batches for image in images])
+        encoded: collections.deque[Tensor | str] = collections.deque()
+        arriving = self._encode([image for _, images in batches for image in images])
         for batch, images in batches:
-            yield batch, dict(zip(images, itertools.islice(encoded, len(images)), strict=True))
+            while len(encoded) < len(images):
+                arrived = next(arriving)
+                if isinstance(arrived, Waited):
+                    yield arrived
+                else:
+                    encoded += arrived
+            yield batch, {image: encoded.popleft() for image in images}
 
-    def _encode(self, images: Sequence[int]) -> Iterator[Tensor | str]:
-        """Tokens [T, image_width] of each image in turn, or the reason why it cannot be read."""
+    def _encode(self, images: Sequence[int]) -> Iterator[list[Tensor | str] | Waited]:
+        """Tokens [T, image_width] of some images in turn, or the reason why one cannot be read."""
         sources = [self.dataset.sources[image] for image in images]
-        for batch in load_pixels(sources, self.model.vision, self.workers, self.dataset.upright):
+        for batch in waiting_for(load_pixels(sources, self.model.vision, self.workers, self.dataset.upright)):
+            if isinstance(batch, Waited):
+                yield batch
+                continue
             found: dict[int, Tensor | str] = dict(batch.failures)
             if batch.indices:
                 found |= zip(batch.indices, self.model.encode_images(batch.pixels), strict=True)
-            yield from (found[position] for position in sorted(found))
+            yield [found[position] for position in sorted(found)]
 
     def _submit(self, units: Sequence[Unit], tokens: dict[int, Tensor | str]) -> Fetch:
         """Logits [sentences of the units, 2], perhaps still being computed by the device."""

@@ -20,8 +20,8 @@ from blipbench.inference.capabilities import DualEncoder, MatchingEncoder
 from blipbench.inference.matching import Matcher, Pending
 from blipbench.inference.packing import TextBank
 from blipbench.inference.token_cache import TokenCache
-from blipbench.protocols.base import Sample, Samples, Unit
-from blipbench.protocols.pixels import decode_units
+from blipbench.protocols.base import Outcome, Sample, Samples, Unit
+from blipbench.protocols.pixels import Decoded, decode_units
 from blipbench.protocols.retrieval import score as retrieval_score
 from blipbench.protocols.retrieval.candidates import Candidates, find_candidates
 
@@ -73,7 +73,7 @@ class Embed:
             texts.append(Unit(f"texts-{start}", cost, len(block), block))
         return texts + images
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+    def run(self, units: Sequence[Unit]) -> Iterator[Outcome]:
         bank = self.model.bank(self.input_ids)
         for together in self._text_units(bank, [unit for unit in units if isinstance(unit.payload, np.ndarray)]):
             texts = np.concatenate([unit.payload for unit in together])
@@ -95,11 +95,11 @@ class Embed:
         owner = int(self.dataset.image_of_text[text])
         return {"kind": "text", "index": text, "name": self.dataset.texts[text], "image": owner, "embedding": embedding}
 
-    def _embed_images(self, units: list[Unit]) -> Iterator[Sample]:
+    def _embed_images(self, units: list[Unit]) -> Iterator[Outcome]:
         sources = [self.dataset.sources[unit.payload] for unit in units]
         kind = "clip" if self.dataset.is_video else "image"
         for batch in decode_units(units, sources, self.model.vision, self.workers, self.dataset.upright):
-            if isinstance(batch, Sample):
+            if not isinstance(batch, Decoded):
                 yield batch
                 continue
             embeddings, tokens = self.model.embed_images(batch.pixels)
@@ -135,10 +135,10 @@ class Rerank:
             for c in find_candidates(embeddings, self.k_test, self.model.runtime.device)
         ]
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+    def run(self, units: Sequence[Unit]) -> Iterator[Outcome]:
         waiting: collections.deque[tuple[list[Unit], Pending]] = collections.deque()
         for outcome in self._submit(units):
-            if isinstance(outcome, Sample):
+            if not isinstance(outcome, tuple):
                 yield outcome
                 continue
             waiting.append(outcome)
@@ -147,7 +147,7 @@ class Rerank:
         for batch in waiting:
             yield from _samples(*batch)
 
-    def _submit(self, units: Sequence[Unit]) -> Iterator[tuple[list[Unit], Pending] | Sample]:
+    def _submit(self, units: Sequence[Unit]) -> Iterator[tuple[list[Unit], Pending] | Outcome]:
         """The submitted scores of all units, or the reason why an image cannot be read. Cached images come first."""
         matcher = self.model.matcher(self.input_ids)
         kept = [unit for unit in units if unit.payload.image in self.cache]
@@ -155,7 +155,7 @@ class Rerank:
         rest = [unit for unit in units if unit.payload.image not in self.cache]
         sources = [self.dataset.sources[unit.payload.image] for unit in rest]
         for batch in decode_units(rest, sources, self.model.vision, self.workers, self.dataset.upright):
-            if isinstance(batch, Sample):
+            if not isinstance(batch, Decoded):
                 yield batch
                 continue
             _, tokens = self.model.embed_images(batch.pixels)

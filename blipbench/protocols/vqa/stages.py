@@ -15,8 +15,8 @@ import pyarrow as pa
 from blipbench.data.dataset import num_frames
 from blipbench.data.vqa import VqaDataset
 from blipbench.inference.answering import Answer, Answerer, BlipVqaRunner
-from blipbench.protocols.base import Sample, Samples, Unit
-from blipbench.protocols.pixels import decode_units
+from blipbench.protocols.base import Outcome, Sample, Samples, Unit
+from blipbench.protocols.pixels import Decoded, decode_units
 
 ANSWER_ROWS = pa.schema(
     [
@@ -58,10 +58,10 @@ class AnswerStage:
             for image, which in enumerate(questions)
         ]
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Sample]:
+    def run(self, units: Sequence[Unit]) -> Iterator[Outcome]:
         sources = [self.dataset.sources[unit.payload[0]] for unit in units]
         for batch in decode_units(units, sources, self.model.vision, self.workers, self.dataset.upright):
-            if isinstance(batch, Sample):
+            if not isinstance(batch, Decoded):
                 yield batch
                 continue
             tokens = self.model.encode_images(batch.pixels)

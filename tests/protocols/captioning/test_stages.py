@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from caption_goldens import golden_captioner
 from goldens import Golden
+from stage_samples import samples_of
 
 from blipbench.data.captions import CaptionDataset, read_captions
 from blipbench.errors import UsageError
@@ -55,7 +56,7 @@ def table_of(protocol: Protocol, samples: Sequence[Sample]) -> pa.Table:
 
 def run(protocol: Protocol, which: slice = slice(None)) -> pa.Table:
     (stage,) = protocol.stages
-    return table_of(protocol, list(stage.run(stage.units({})[which])))
+    return table_of(protocol, samples_of(stage, stage.units({})[which]))
 
 
 def captions(table: pa.Table) -> list[str]:
@@ -116,7 +117,7 @@ def test_an_image_that_cannot_be_read_fails_alone(
     sources = [(broken,), *coco.sources[1:]]
     protocol = build(runner, dataclasses.replace(coco, sources=sources))
     (stage,) = protocol.stages
-    samples = {sample.unit: sample for sample in stage.run(stage.units({}))}
+    samples = {sample.unit: sample for sample in samples_of(stage)}
     assert str(broken) in str(samples["image-0"].error)
     assert (
         captions(table_of(protocol, [samples[f"image-{i}"] for i in range(1, 12)]))

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 from goldens import GOLDEN, Golden, relative_error
+from stage_samples import samples_of
 
 from blipbench.config.models import load_model_config
 from blipbench.data.nlvr import NlvrDataset, read_nlvr
@@ -61,7 +62,7 @@ def table_of(protocol: Protocol, samples: Sequence[Sample]) -> pa.Table:
 
 def run(protocol: Protocol) -> tuple[pa.Table, list[Sample]]:
     (stage,) = protocol.stages
-    samples = list(stage.run(stage.units({})))
+    samples = samples_of(stage)
     return table_of(protocol, samples), samples
 
 

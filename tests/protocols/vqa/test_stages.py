@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from goldens import Golden
+from stage_samples import samples_of
 from vqa_goldens import VqaCase, golden_vqa
 
 from blipbench.data.vqa import VqaDataset, read_vqa
@@ -35,7 +36,7 @@ def protocol(case: VqaCase, dataset: VqaDataset) -> Protocol:
 @pytest.fixture(scope="module")
 def samples(protocol: Protocol) -> Samples:
     (stage,) = protocol.stages
-    rows = [{"unit": sample.unit, **row} for sample in stage.run(stage.units({})) for row in sample.rows]
+    rows = [{"unit": sample.unit, **row} for sample in samples_of(stage) for row in sample.rows]
     return {"answer": pa.Table.from_pylist(rows, schema=pa.schema([("unit", pa.string()), *ANSWER_ROWS]))}
 
 
