@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from blipbench.device import Runtime
 from blipbench.errors import UsageError
-from blipbench.profiling import encoders, pairs
+from blipbench.profiling import encoders, pairs, training_steps
 from blipbench.profiling.models import Models
 from blipbench.profiling.shapes import Shapes
 from blipbench.profiling.work import Work
@@ -24,6 +24,7 @@ class Part:
     noun: str
     about: str
     ways: Mapping[str, Make]
+    trains: bool = False
 
 
 def _part(noun: str, about: str, fast: Make, plain: Make | None = None, transformers: Make | None = None) -> Part:
@@ -54,6 +55,18 @@ PARTS: dict[str, Part] = {
     "vqa-rank": _part("questions", "128 of 3,000 answers ranked", pairs.vqa_rank),
     "nlvr": _part("statements", "statements about two images each", pairs.nlvr),
     "decode": _part("images", "JPEGs of 640 x 480 pixels decoded by one process", pairs.decode),
+    "train-retrieval": Part(
+        "pairs",
+        "a training step of retrieval",
+        {"fast": training_steps.train_retrieval, "transformers": training_steps.transformers_retrieval},
+        trains=True,
+    ),
+    "train-pretrain": Part(
+        "pairs",
+        "a training step of pre-training",
+        {"fast": training_steps.train_pretrain, "transformers": training_steps.transformers_pretrain},
+        trains=True,
+    ),
     "end-to-end": _part("pairs", "from JPEGs to ITM scores", pairs.end_to_end),
 }
 

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from blipbench.device import Runtime
 from blipbench.evaluation.result import describe_environment, now
+from blipbench.inference.linear import bf16_slowdown
 from blipbench.inference.peak import measure_peak
 from blipbench.profiling.hardware import measure_copy
 from blipbench.profiling.kernels import profile_kernels
@@ -128,6 +129,11 @@ def run_profile(
 _copy = functools.cache(measure_copy)
 
 
+@functools.cache
+def _bf16_is_emulated() -> bool:
+    return bf16_slowdown() > 1
+
+
 def _configs(settings: ProfileSettings, runtimes: Sequence[Runtime]) -> Iterator[_Config]:
     attentions: Sequence[str | None] = settings.attentions or [None]
     every = itertools.product(settings.parts, settings.batches, settings.ways, runtimes, attentions)
@@ -145,6 +151,8 @@ NOT_COMPILED = ("decode", "end-to-end")  # their time is not that of tensor oper
 def _start(config: _Config, settings: ProfileSettings, models: Models) -> _Ready:
     """Build the work and call it once. If memory does not suffice, halve the batch and try again."""
     batch, notes = config.batch, list[str]()
+    if config.runtime.precision == "bf16" and config.runtime.device.type == "cpu" and _bf16_is_emulated():
+        notes.append("bf16 is emulated on this processor, which has no fast products in it")
     while True:
         try:
             return _attempt(config, batch, settings, models, notes)
@@ -161,7 +169,7 @@ def _attempt(config: _Config, batch: int, settings: ProfileSettings, models: Mod
     shapes = Shapes(settings.image_size, batch, settings.tokens, settings.texts_per_image)
     work = find_part(config.part).ways[config.way](models, runtime, shapes)
     call = torch.compile(work.call) if config.compiled else work.call
-    call = _with_attention(torch.inference_mode()(call), config.attention)
+    call = _with_attention(call if find_part(config.part).trains else torch.inference_mode()(call), config.attention)
     if runtime.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(runtime.device)
     times = first_call(call, runtime.device)

@@ -8,11 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from gpu_setup import Record, Setup
 from gpu_timing import forget_peak, peak_bytes
-from training_step import Step, our_step, random_batch, seconds_of, transformers_pass
 
 from blipbench.device import make_runtime
+from blipbench.profiling.training_steps import (
+    Kind,
+    Step,
+    config_of,
+    our_step,
+    random_batch,
+    seconds_of,
+    transformers_pass,
+)
 
-Make = Callable[..., Step]  # of a kind of step, a batch, a precision and a model
+Make = Callable[..., Step]  # of a kind of step, a model's sizes, a batch and a precision
 
 
 def measure(setup: Setup) -> Iterator[Record]:
@@ -35,11 +43,13 @@ def measure_compiled(setup: Setup) -> Iterator[Record]:
 def measure_ways(setup: Setup, ways: Mapping[str, Make]) -> Iterator[Record]:
     runtime = make_runtime(setup.device, "fp32")
     pairs, model = setup.sizes.pairs, setup.sizes.model
-    for kind in ("retrieval", "pretrain"):
-        batch = random_batch(kind, pairs, torch.device(setup.device), model)
+    kinds: tuple[Kind, ...] = ("retrieval", "pretrain")
+    for kind in kinds:
+        config = config_of(kind, model)
+        batch = random_batch(config, pairs, torch.device(setup.device))
         for name, make in ways.items():
             forget_peak(runtime)
-            rate = pairs / seconds_of(make(kind, batch, model=model), batch.images.device, setup.sizes.rounds)
+            rate = pairs / seconds_of(make(kind, config, batch), batch.images.device, setup.sizes.rounds)
             peak = peak_bytes(runtime)
             yield Record(
                 kind,

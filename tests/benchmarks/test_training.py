@@ -2,15 +2,15 @@
 
 Pre-training at 224 px and retrieval finetuning at 384 px, 4 pairs per step, in float32 and, if the processor supports
 it, in bf16 autocast. Our step includes parts that transformers does not: momentum encoders, queues, sampled negatives
-and AdamW (see training_step.py). A second comparison is our step without sharing an image's keys and values between
-ITM's pairs.
+and AdamW (see blipbench/profiling/training_steps.py). A second comparison is our step without sharing an image's keys
+and values between ITM's pairs.
 """
 
 import pytest
 import torch
-from training_step import IMAGE_SIZE, Kind, our_step, random_batch, seconds_of, transformers_pass
 
 from blipbench.doctor import cpu_has_bf16
+from blipbench.profiling.training_steps import Kind, config_of, our_step, random_batch, seconds_of, transformers_pass
 
 pytestmark = pytest.mark.benchmark_suite
 
@@ -20,14 +20,16 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("kind", ["retrieval", "pretrain"])
 def test_training_step(kind: Kind) -> None:
-    batch = random_batch(kind, PAIRS, CPU)
-    plain = PAIRS / seconds_of(transformers_pass(kind, batch, "fp32"), CPU, ROUNDS)
-    ours = PAIRS / seconds_of(our_step(kind, batch, "fp32"), CPU, ROUNDS)
-    copied = PAIRS / seconds_of(our_step(kind, batch, "fp32", shared_contexts=False), CPU, ROUNDS)
+    config = config_of(kind, "base")
+    batch = random_batch(config, PAIRS, CPU)
+    plain = PAIRS / seconds_of(transformers_pass(kind, config, batch, "fp32"), CPU, ROUNDS)
+    ours = PAIRS / seconds_of(our_step(kind, config, batch, "fp32"), CPU, ROUNDS)
+    copied = PAIRS / seconds_of(our_step(kind, config, batch, "fp32", shared_contexts=False), CPU, ROUNDS)
     # Without bf16 products in the processor they are emulated: a run did not finish in 9 minutes.
-    bf16 = PAIRS / seconds_of(our_step(kind, batch, "bf16"), CPU, ROUNDS) if cpu_has_bf16() else None
+    bf16 = PAIRS / seconds_of(our_step(kind, config, batch, "bf16"), CPU, ROUNDS) if cpu_has_bf16() else None
     print(
-        f"\n{kind} step, base, {IMAGE_SIZE[kind]} px, {PAIRS} pairs, {torch.get_num_threads()} threads, images/s: "
+        f"\n{kind} step, base, {config.vision.image_size} px, {PAIRS} pairs, {torch.get_num_threads()} threads, "
+        f"images/s: "
         f"fp32 {ours:.3f}, bf16 {f'{bf16:.3f}' if bf16 else 'not on this processor'}; without shared keys and values, "
         f"fp32 {copied:.3f}, ratio {ours / copied:.2f}; transformers' forward and backward alone, fp32 {plain:.3f}"
     )

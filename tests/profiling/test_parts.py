@@ -21,6 +21,8 @@ ESTIMATED = {  # FLOPs of the attention to a few earlier tokens are left out, an
     "decode-step": 0.1,
     "caption": 0.1,
     "vqa-rank": 0.15,
+    "train-retrieval": 0.05,  # ITC's products with the queues are left out
+    "train-pretrain": 0.05,
 }
 
 
@@ -36,7 +38,7 @@ def test_flops_are_those_that_torch_counts(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(encoders, "one_context_is_faster", lambda _: True)  # torch would pad images of fewer tokens
     work = work_of(name)
     work.call()
-    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work.call()
     assert counter.get_total_flops() == pytest.approx(work.flops, rel=ESTIMATED.get(name, 1e-9))
 
