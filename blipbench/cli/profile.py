@@ -56,7 +56,7 @@ class List(click.ParamType[list[Any]]):
     cls=Command,
     epilog=examples(
         "blipbench profile --amp",
-        "blipbench profile --part vit,cross-attention --batch 1,4 --plot roofline.png --trace trace.json",
+        "blipbench profile --model tiny --part vit,itm --batch 1,4 --seconds 2 --plot roofline.png",
     ),
 )
 @click.argument("name", metavar="[NAME]", default="quick", type=NAME)
@@ -237,15 +237,15 @@ def _print(done: "Profile", as_json: bool) -> None:
 
 
 def _export(done: "Profile", plot: Path | None, pytest_benchmark: Path | None) -> None:
-    from blipbench.profiling import plots
+    from blipbench.profiling.plots import plot_batches, plot_kernels, plot_roofline
     from blipbench.profiling.pytest_benchmark import write_pytest_benchmark
 
     if plot is not None:
-        plots.plot_roofline(done, plot)
+        plot_roofline(done, plot)
         click.echo(f"{plot}: roofline drawn", err=True)
-        beside = {"batches": plots.plot_batches}
+        beside = {"batches": plot_batches}
         if any(part.kernels for part in done.parts):
-            beside["kernels"] = plots.plot_kernels
+            beside["kernels"] = plot_kernels
         for what, draw in beside.items():
             file = plot.with_name(f"{plot.stem}_{what}{plot.suffix}")
             draw(done, file)

@@ -2,11 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from blipbench.cli.help import Command, examples
 from blipbench.cli.options import NamedPath, json_option, options, tasks_dir_option
+from blipbench.errors import DataError
+
+if TYPE_CHECKING:
+    from blipbench.profiling.record import Profile
+    from blipbench.reporting.summary import Damaged
 
 
 @click.command(cls=Command, epilog=examples("blipbench table runs other_runs", "blipbench table runs --plot table.png"))
@@ -19,21 +25,27 @@ from blipbench.cli.options import NamedPath, json_option, options, tasks_dir_opt
     json_option,
 )
 def table(folders: tuple[Path, ...], plot: Path | None, tasks_dir: Path | None, as_json: bool) -> None:
-    """Show several runs in one table, with confidence intervals.
+    """Show several runs in one table, with confidence intervals, and several profiles in another.
 
-    RUN is the folder of a run, or a folder that contains runs. A result that cannot be read is reported on stderr, and
-    the others are still shown.
+    RUN is the folder of a run or a profile, or a folder that contains some. A result that cannot be read is reported on
+    stderr, and the others are still shown.
     """
+    from blipbench.profiling.table import as_records as profile_records, print_summary
     from blipbench.reporting.summary import Damaged, as_records, figures, find_results, plot_figures, print_figures
     from blipbench.reporting.terminal import result_console
 
-    found = find_results(folders)
-    damaged = [one for one in found if isinstance(one, Damaged)]
+    profiles, broken = find_profiles(folders)
+    found = find_results(folders, others=bool(profiles or broken))
+    damaged = [*(one for one in found if isinstance(one, Damaged)), *broken]
     lines = figures([one for one in found if not isinstance(one, Damaged)], tasks_dir)
     if as_json:
-        click.echo(json.dumps(as_records(lines, damaged)))
-    elif lines:
-        print_figures(lines, result_console())
+        of_profiles = [record for profile in profiles for record in profile_records(profile)]
+        click.echo(json.dumps(as_records(lines, damaged) + of_profiles))
+    else:
+        if lines:
+            print_figures(lines, result_console())
+        if profiles:
+            print_summary(profiles, result_console())
     for one in damaged:
         click.echo(f"error: {one.error}", err=True)
     if plot is not None and lines:
@@ -41,3 +53,17 @@ def table(folders: tuple[Path, ...], plot: Path | None, tasks_dir: Path | None, 
         click.echo(f"{plot}: figures drawn", err=True)
     if damaged:
         raise SystemExit(1)
+
+
+def find_profiles(folders: tuple[Path, ...]) -> "tuple[list[Profile], list[Damaged]]":
+    """The profiles in these folders and below, and those that cannot be read."""
+    from blipbench.profiling.record import read_profile
+    from blipbench.reporting.summary import Damaged
+
+    profiles, broken = [], []
+    for file in sorted({file for folder in folders for file in folder.rglob("profile.json")}):
+        try:
+            profiles.append(read_profile(file))
+        except DataError as error:
+            broken.append(Damaged(file, str(error)))
+    return profiles, broken

@@ -27,22 +27,9 @@ class Times:
     samples: list[float] = dataclasses.field(default_factory=list)
     host: list[float] = dataclasses.field(default_factory=list)
 
-    def percentile(self, percent: float) -> float:
-        return float(np.percentile(self.samples, percent))
-
     @property
     def median(self) -> float:
-        return self.percentile(50)
-
-    @property
-    def spread(self) -> float:
-        """Half of the range between the quartiles, relative to the median."""
-        return (self.percentile(75) - self.percentile(25)) / 2 / self.median
-
-    @property
-    def waiting_for_host(self) -> bool:
-        """Whether a GPU finishes each call about as fast as the host submits it: launches bound it."""
-        return bool(self.host) and float(np.median(self.host)) > 0.9 * self.median
+        return float(np.median(self.samples))
 
 
 def first_call(call: Call, device: torch.device) -> Times:

@@ -42,13 +42,16 @@ class Damaged:
     error: str
 
 
-def find_results(folders: Sequence[Path]) -> list[Result | Damaged]:
-    """The results of runs, or of all runs below a folder, in the order given. Raises UsageError if there is none."""
+def find_results(folders: Sequence[Path], others: bool = False) -> list[Result | Damaged]:
+    """The results of runs, or of all runs below a folder, in the order given.
+
+    Raises UsageError if a folder has none, unless it has `others`, such as profiles.
+    """
     results: list[Result | Damaged] = []
     for folder in folders:
         own = folder / "result.json"
         files = [own] if own.exists() else sorted(folder.rglob("result.json"), key=lambda file: file.stat().st_mtime)
-        if not files:
+        if not files and not others:
             raise UsageError(
                 f"{folder}: found no result.json in this folder or below it; use a folder that `blipbench run` wrote"
             )

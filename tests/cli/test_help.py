@@ -72,7 +72,7 @@ def test_the_last_example_of_every_command_works_without_a_download(
 # Each needs only what those before it have made. `data prepare` downloads; `doctor` depends on the machine.
 ORDER = (
     *("data make shapes", "data verify", "run", "score", "table", "list", "show", "caption", "ask", "match"),
-    *("capfilt", "train", "ckpt inspect", "ckpt convert", "ckpt slim", "ckpt random"),
+    *("profile", "capfilt", "train", "ckpt inspect", "ckpt convert", "ckpt slim", "ckpt random"),
 )
 
 
