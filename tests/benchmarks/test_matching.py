@@ -1,11 +1,9 @@
-"""Speed of ITM scoring at base size, 384 px, compared with transformers' BLIP run the reference's way.
+"""A small retrieval protocol at base size, 384 px, compared with transformers' BLIP run the reference's way.
 
-`make bench` runs these. All times are medians. Shapes, dtype and threads are printed with them.
+`make bench` runs it. Times are medians. Shapes, dtype and threads are printed with them. The parts are measured by
+test_parts.py.
 """
 
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ from blipbench.config.models import load_model_config
 from blipbench.data.images import normalise
 from blipbench.device import make_runtime
 from blipbench.inference.blip import BlipRunner
-from blipbench.inference.peak import measure_peak
 from blipbench.inference.similarity import top_candidates
 from blipbench.models.blip import BlipRetrieval
 from blipbench.models.checkpoint import Checkpoint, load_checkpoint, load_weights
@@ -27,8 +24,6 @@ from blipbench.models.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.benchmark_suite
 
-TEXTS = 400  # per image: COCO's protocol has about 1,500
-BASELINE_PAIRS = 32
 IMAGES, PROTOCOL_TEXTS, K_TEST = 24, 120, 32
 
 
@@ -37,16 +32,6 @@ def coco_like_ids(count: int, seed: int) -> list[list[int]]:
     rng = np.random.default_rng(seed)
     lengths = np.clip(np.round(rng.gamma(9.0, 5.5 / 9.0, count) + 7.0), 8, 35).astype(int)
     return [[101, *rng.integers(1000, 30000, length - 2).tolist(), 102] for length in lengths]
-
-
-def median_seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    work()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
 
 
 @pytest.fixture(scope="module")
@@ -72,45 +57,6 @@ def reference(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
     return torch.randint(0, 256, (IMAGES, 3, 384, 384), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def baseline_seconds_per_pair(reference: ReferenceWay, pictures: torch.Tensor) -> float:
-    ids, mask = reference.padded(coco_like_ids(BASELINE_PAIRS, seed=1))
-    states, _ = reference.encode_images(normalise(pictures[:1]))
-    return median_seconds(lambda: reference.match(ids, mask, states[0].repeat(len(ids), 1, 1))) / BASELINE_PAIRS
-
-
-@pytest.mark.parametrize(("precision", "wanted_ratio", "wanted_share"), [("fp32", 8, 0.8), ("bf16", 14, 0.0)])
-def test_itm_scoring(
-    benchmark: Any,
-    checkpoint: Checkpoint,
-    reference: ReferenceWay,
-    baseline_seconds_per_pair: float,
-    pictures: torch.Tensor,
-    precision: str,
-    wanted_ratio: float,
-    wanted_share: float,
-) -> None:
-    runner = make_runner(checkpoint, precision)
-    input_ids = coco_like_ids(TEXTS, seed=2)
-    lengths = np.array([len(ids) for ids in input_ids])
-    _, tokens = runner.embed_images(pictures[:1])
-    matcher = runner.matcher(input_ids)
-    benchmark.pedantic(lambda: matcher.score(tokens[0], np.arange(TEXTS)), rounds=5, warmup_rounds=1)
-    seconds = benchmark.stats.stats.median
-    needed = runner.context_flops(1) + float(runner.match_flops(lengths, 1).sum())
-    share = needed / seconds / measure_peak(runner.runtime)
-    ratio = baseline_seconds_per_pair / (seconds / TEXTS)
-    benchmark.extra_info |= {"ratio": ratio, "share_of_peak": share}
-    print(
-        f"\nITM scoring, base, 384 px, {precision}, {TEXTS} texts per image (mean {lengths.mean():.1f} tokens), "
-        f"{torch.get_num_threads()} threads: {seconds / TEXTS * 1e3:.2f} ms per pair, "
-        f"{needed / seconds / 1e9:.0f} GFLOP/s, {share:.2f} of peak; "
-        f"transformers in fp32 {baseline_seconds_per_pair * 1e3:.1f} ms per pair: {ratio:.1f} times"
-    )
-    assert ratio >= wanted_ratio
-    assert share >= wanted_share
 
 
 def test_small_protocol(
@@ -159,19 +105,3 @@ def score_all(runner: BlipRunner, pictures: torch.Tensor, input_ids: list[list[i
         which = row.nonzero()[:, 0]
         scores[image, which] = matcher.score(tokens[image], which.numpy()) + texts[which] @ images[image]
     return scores
-
-
-def test_image_encoding(
-    benchmark: Any, checkpoint: Checkpoint, reference: ReferenceWay, pictures: torch.Tensor
-) -> None:
-    runner = make_runner(checkpoint, "fp32")
-    benchmark.pedantic(lambda: runner.embed_images(pictures[:4]), rounds=3, warmup_rounds=1)
-    seconds = benchmark.stats.stats.median / 4
-    baseline = median_seconds(lambda: reference.encode_images(normalise(pictures[:4]))) / 4
-    share = runner.vision.flops / seconds / measure_peak(runner.runtime)
-    benchmark.extra_info |= {"ratio": baseline / seconds, "share_of_peak": share}
-    print(
-        f"\nimage encoding, base, 384 px, fp32, {torch.get_num_threads()} threads: {seconds * 1e3:.0f} ms per image, "
-        f"{share:.2f} of peak; transformers {baseline * 1e3:.0f} ms: {baseline / seconds:.1f} times"
-    )
-    assert baseline / seconds >= 1
