@@ -1,6 +1,7 @@
 """`blipbench table`: several results side by side."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,9 @@ def table(folders: tuple[Path, ...], plot: Path | None, tasks_dir: Path | None, 
     from blipbench.reporting.summary import Damaged, as_records, figures, find_results, plot_figures, print_figures
     from blipbench.reporting.terminal import result_console
 
-    profiles, broken = find_profiles(folders)
-    found = find_results(folders, others=bool(profiles or broken))
+    files = {folder: sorted(folder.rglob("profile.json")) for folder in folders}
+    profiles, broken = read_profiles(dict.fromkeys(file for found in files.values() for file in found))
+    found = [one for folder in folders for one in find_results([folder], others=bool(files[folder]))]
     damaged = [*(one for one in found if isinstance(one, Damaged)), *broken]
     lines = figures([one for one in found if not isinstance(one, Damaged)], tasks_dir)
     if as_json:
@@ -51,17 +53,19 @@ def table(folders: tuple[Path, ...], plot: Path | None, tasks_dir: Path | None, 
     if plot is not None and lines:
         plot_figures(lines, plot)
         click.echo(f"{plot}: figures drawn", err=True)
+    elif plot is not None:
+        click.echo(f"{plot}: not drawn, because there is no result of a run to draw", err=True)
     if damaged:
         raise SystemExit(1)
 
 
-def find_profiles(folders: tuple[Path, ...]) -> "tuple[list[Profile], list[Damaged]]":
-    """The profiles in these folders and below, and those that cannot be read."""
+def read_profiles(files: Iterable[Path]) -> "tuple[list[Profile], list[Damaged]]":
+    """The profiles in these files, and those that cannot be read."""
     from blipbench.profiling.record import read_profile
     from blipbench.reporting.summary import Damaged
 
     profiles, broken = [], []
-    for file in sorted({file for folder in folders for file in folder.rglob("profile.json")}):
+    for file in files:
         try:
             profiles.append(read_profile(file))
         except DataError as error:

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from profiles import part_record, profile_of
 from rich.console import Console
 from sample_result import RECORD
 
 from blipbench.cli.main import main
 from blipbench.errors import UsageError
 from blipbench.evaluation.result import Result, write_result
+from blipbench.profiling.record import write_profile
 from blipbench.reporting.summary import figures, find_results, plot_figures, print_figures
 
 
@@ -88,3 +90,51 @@ def test_the_command_prints_json(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["table", str(written(tmp_path, result())), "--json"])
     first = json.loads(done.stdout)[0]
     assert (first["task"], first["metric"], first["value"], first["low"]) == ("retrieval_coco", "txt_r1", 81.94, 80.9)
+
+
+def profiled(folder: Path) -> Path:
+    parts = part_record("vit"), part_record("itm", precision="bf16", noun="pairs", items=64, seconds=[0.005] * 3)
+    write_profile(folder / "quick" / "profile.json", profile_of(*parts, name="quick"))
+    return folder
+
+
+def test_profiles_stand_in_a_table_of_their_own_below_the_results(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["table", str(written(tmp_path, result())), str(profiled(tmp_path / "profile"))])
+    assert done.exit_code == 0, done.output
+    results, profiles = done.stdout.split("per second")
+    assert "81.94" in results and "12,800 pairs" not in results
+    assert "81.94" not in profiles
+    line = next(line for line in profiles.splitlines() if "itm" in line)
+    assert line.split()[-7:] == ["bf16", "1", "5", "ms", "12,800", "pairs", "50%"]
+    assert profiles.count("vit") == 1  # though it is below both folders
+
+
+def test_a_folder_with_only_profiles_is_shown(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["table", str(profiled(tmp_path)), "--plot", str(tmp_path / "x.png")])
+    assert done.exit_code == 0, done.output
+    assert "quick" in done.stdout and "task" not in done.stdout
+    assert "x.png: not drawn" in done.stderr and not (tmp_path / "x.png").exists()
+
+
+def test_an_empty_folder_beside_profiles_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = CliRunner().invoke(main, ["table", str(profiled(tmp_path / "profile")), str(tmp_path / "empty")])
+    assert done.exit_code == 2
+    assert "empty: found no result.json" in done.stderr
+
+
+def test_profiles_are_in_the_json(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["table", str(profiled(written(tmp_path, result()))), "--json"])
+    *_, last = json.loads(done.stdout)
+    assert (last["profile"], last["part"], last["precision"], last["batch"]) == ("quick", "itm", "bf16", 1)
+    assert (last["p50_seconds"], last["items_per_second"], last["share_of_peak"]) == (0.005, 12_800, 0.5)
+
+
+def test_a_damaged_profile_is_reported_and_the_others_are_shown(tmp_path: Path) -> None:
+    profiled(tmp_path)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "profile.json").write_text("{")
+    done = CliRunner().invoke(main, ["table", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "itm" in done.stdout
+    assert "damaged/profile.json is not a profile of schema 1" in done.stderr
