@@ -1,4 +1,8 @@
-"""A profile as tables on a terminal."""
+"""A profile as tables on a terminal, and several profiles as one table or as JSON-compatible records.
+
+Takes a `Profile` (the content of `profile.json`) and prints on a console. Without a terminal the width is 80 columns:
+then the names of parts break, and figures do not.
+"""
 
 import itertools
 from collections import defaultdict
@@ -49,7 +53,7 @@ def as_records(profile: Profile) -> list[dict[str, Any]]:
 
 def print_summary(profiles: Sequence[Profile], console: Console) -> None:
     """The main figures of several profiles in one table."""
-    table = _table(["profile", "part", "precision"], ["batch", "p50", "per second", "of peak"])
+    table = _table(["profile", "part", "in"], ["batch", "p50", "per second", "of peak"])
     before = ""
     for profile in profiles:
         for record in as_records(profile):
@@ -62,7 +66,7 @@ def print_summary(profiles: Sequence[Profile], console: Console) -> None:
 
 
 def _timings(profile: Profile) -> Table:
-    table = _table(["part", "precision"], ["batch", "first call", "p50", "p90", "p99", "spread"])
+    table = _table(["part", "in"], ["batch", "first", "p50", "p90", "p99", "spread"])
     for part in profile.parts:
         times = [_duration(part.percentile(percent)) for percent in (50, 90, 99)]
         table.add_row(*_name(part), _duration(part.first_seconds), *times, f"{part.spread:.1%}")
@@ -70,10 +74,11 @@ def _timings(profile: Profile) -> Table:
 
 
 def _rates(profile: Profile) -> Table:
-    table = _table(["part", "precision"], ["batch", "per second", "GFLOP/s", "of peak", "bound by"])
+    unit, size = ("TFLOP/s", 1e12) if any(part.flop_rate >= 1e12 for part in profile.parts) else ("GFLOP/s", 1e9)
+    table = _table(["part", "in"], ["batch", "per second", unit, "of peak", "bound by"])
     for part in profile.parts:
         ceiling = profile.ceiling(part.precision)
-        cells = [f"{_digits(part.item_rate)} {part.noun}", _digits(part.flop_rate / 1e9)]
+        cells = [f"{_digits(part.item_rate)} {part.noun}", _digits(part.flop_rate / size)]
         table.add_row(*_name(part), *cells, _share(part.flop_rate / ceiling.flops), part.bound(ceiling))
     return table
 
@@ -82,11 +87,11 @@ def _needs(profile: Profile) -> Table:
     """What a call needs at least, and the memory that it took."""
     memory = any(part.peak_bytes for part in profile.parts)
     columns = ["batch", "GFLOP", "MB moved", "GB/s", "of copy", "parameters"]
-    table = _table(["part", "precision"], columns + (["peak memory"] if memory else []))
+    table = _table(["part", "in"], columns + (["peak memory"] if memory else []))
     for part in profile.parts:
         copied = part.byte_rate / profile.ceiling(part.precision).bytes
         cells = [_digits(part.flops / 1e9), _digits(part.moved_bytes / 1e6), _digits(part.byte_rate / 1e9)]
-        cells += [_share(copied), f"{part.parameters / 1e6:,.1f} M"]
+        cells += [_share(copied), _digits(part.parameters)]
         table.add_row(*_name(part), *cells, *([f"{part.peak_bytes / 2**30:.2f} GiB"] if memory else []))
     return table
 
@@ -96,11 +101,12 @@ def _name(part: PartRecord) -> tuple[str, str, str]:
 
 
 def _speed_up(profile: Profile) -> Table:
-    """Each later precision beside the first."""
+    """Each later precision beside the first. A batch that did not fit in the first has nothing to stand beside."""
     table = _table(["part", "precisions"], ["batch", "times as fast", "largest deviation"])
     for same in _grouped(profile.parts, "part", "way", "attention", "batch"):
-        first, *others = same
-        for other in others:
+        first, *rest = same
+        others = [part for part in rest if part.precision != first.precision]
+        for other in others if first.precision == profile.ceilings[0].precision else []:
             deviation = "-" if other.deviation is None else f"{other.deviation:.1e}"
             precisions = f"{other.precision} : {first.precision}"
             table.add_row(other.label, precisions, str(other.batch), f"{first.median / other.median:.2f}", deviation)
@@ -109,7 +115,7 @@ def _speed_up(profile: Profile) -> Table:
 
 def _ways(profile: Profile) -> Table:
     """The fast path beside the others."""
-    table = _table(["part", "precision"], ["batch", "fast is so many times as fast"])
+    table = _table(["part", "in"], ["batch", "fast is so many times as fast"])
     for same in _grouped(profile.parts, "part", "precision", "attention", "batch"):
         fast = [part for part in same if part.way == "fast"]
         for other in same:
@@ -120,7 +126,7 @@ def _ways(profile: Profile) -> Table:
 
 
 def _compiled(profile: Profile) -> Table:
-    table = _table(["part", "precision"], ["batch", "compile time", "pays after"])
+    table = _table(["part", "in"], ["batch", "compile time", "pays after"])
     for part in profile.parts:
         if part.way.endswith(" compiled"):
             pays = "never" if part.pays_after is None else f"{part.pays_after:,.0f} calls"
@@ -183,11 +189,11 @@ def _grouped(parts: Sequence[PartRecord], *fields: str) -> list[list[PartRecord]
 
 
 def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True)
     for heading in texts:
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, overflow="fold")
     for heading in numbers:
-        table.add_column(heading, justify="right", overflow="fold")
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
@@ -198,8 +204,12 @@ def _duration(seconds: float) -> str:
 
 
 def _digits(value: float) -> str:
+    if value >= 1e6:
+        return f"{_digits(value / 1e6)} M"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _share(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
+    if share == 0:
+        return "-"  # of a part without FLOPs
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
