@@ -54,14 +54,13 @@ def as_records(profile: Profile) -> list[dict[str, Any]]:
 def print_summary(profiles: Sequence[Profile], console: Console) -> None:
     """The main figures of several profiles in one table."""
     table = _table(["profile", "part", "in"], ["batch", "p50", "per second", "of peak"])
-    before = ""
     for profile in profiles:
+        name = profile.name
         for record in as_records(profile):
-            name = "" if profile.name == before else profile.name
             rate = f"{_digits(record['items_per_second'])} {record['noun']}"
             cells = [record["precision"], str(record["batch"]), _duration(record["p50_seconds"]), rate]
             table.add_row(name, record["part"], *cells, _share(record["share_of_peak"]))
-            before = profile.name
+            name = ""  # on the first line of each profile only
     console.print(table)
 
 
