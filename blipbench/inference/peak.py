@@ -1,6 +1,5 @@
 """Measures the matrix-product rate of this device, to which "share of peak" refers."""
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -11,9 +10,10 @@ from blipbench.inference.linear import Way, make_product, onednn_works
 
 
 def measure_peak(runtime: Runtime, repeats: int = 5) -> float:
-    """FLOP/s of a square or an MLP-shaped product, whichever is faster (each the median of `repeats`).
+    """FLOP/s of a square or an MLP-shaped product, whichever is faster.
 
-    On a CPU, uses torch's product or oneDNN's, whichever is faster on the square product.
+    Each is the fastest of `repeats`, since other processes only make it slower. On a CPU, uses torch's product or
+    oneDNN's, whichever is faster on the square product.
     """
     on_cpu = runtime.device.type == "cpu"
     size = 1024 if on_cpu else 8192
@@ -29,10 +29,10 @@ def _rate(runtime: Runtime, way: Way, shape: tuple[int, int, int], repeats: int)
     rows, inner, columns = shape
     x = torch.randn(rows, inner, device=runtime.device, dtype=runtime.dtype)
     layer = make_product(torch.randn(columns, inner, device=runtime.device, dtype=runtime.dtype), None, False, way)
-    return 2 * rows * inner * columns / median_seconds(lambda: layer(x), runtime, repeats)
+    return 2 * rows * inner * columns / least_seconds(lambda: layer(x), runtime, repeats)
 
 
-def median_seconds(work: Callable[[], torch.Tensor], runtime: Runtime, repeats: int) -> float:
+def least_seconds(work: Callable[[], torch.Tensor], runtime: Runtime, repeats: int) -> float:
     work()
     runtime.synchronize()
     seconds = []
@@ -41,4 +41,4 @@ def median_seconds(work: Callable[[], torch.Tensor], runtime: Runtime, repeats: 
         work()
         runtime.synchronize()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return min(seconds)

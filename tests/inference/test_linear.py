@@ -61,7 +61,7 @@ def test_without_onednn_every_product_is_torchs(monkeypatch: pytest.MonkeyPatch)
 def test_the_clearly_faster_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blipbench.inference.linear.onednn_works", lambda dtype: True)
     seconds = {"oneDNN": 1.0, "torch": 0.8}
-    monkeypatch.setattr("blipbench.inference.linear._seconds", lambda kind, dtype, way: seconds[way])
+    monkeypatch.setattr("blipbench.inference.linear._seconds", lambda kind, ways: [seconds[way] for _, way in ways])
     assert faster_way.__wrapped__("with GELU", torch.float32) == "torch"
     seconds["torch"] = 0.95  # noise must not decide
     assert faster_way.__wrapped__("with GELU", torch.float32) == "oneDNN"
@@ -69,5 +69,5 @@ def test_the_clearly_faster_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_precisions_are_compared_by_a_product_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {torch.bfloat16: 3.0, torch.float32: 2.0}
-    monkeypatch.setattr("blipbench.inference.linear._seconds", lambda kind, dtype, way: seconds[dtype])
+    monkeypatch.setattr("blipbench.inference.linear._seconds", lambda kind, ways: [seconds[dtype] for dtype, _ in ways])
     assert bf16_slowdown() == 1.5
