@@ -237,19 +237,27 @@ def _print(done: "Profile", as_json: bool) -> None:
 
 
 def _export(done: "Profile", plot: Path | None, pytest_benchmark: Path | None) -> None:
-    from blipbench.profiling.plots import plot_batches, plot_kernels, plot_roofline
-    from blipbench.profiling.pytest_benchmark import write_pytest_benchmark
-
     if plot is not None:
-        plot_roofline(done, plot)
-        click.echo(f"{plot}: roofline drawn", err=True)
-        beside = {"batches": plot_batches}
-        if any(part.kernels for part in done.parts):
-            beside["kernels"] = plot_kernels
-        for what, draw in beside.items():
-            file = plot.with_name(f"{plot.stem}_{what}{plot.suffix}")
-            draw(done, file)
-            click.echo(f"{file}: {what} drawn", err=True)
+        _draw(done, plot)
     if pytest_benchmark is not None:
+        from blipbench.profiling.pytest_benchmark import write_pytest_benchmark
+
         write_pytest_benchmark(done, pytest_benchmark)
         click.echo(f"{pytest_benchmark}: timings written", err=True)
+
+
+def _draw(done: "Profile", plot: Path) -> None:
+    """The roofline, and beside it the other pictures for which there is something to show."""
+    from blipbench.profiling.plots import plot_batches, plot_kernels, plot_roofline
+
+    plot_roofline(done, plot)
+    click.echo(f"{plot}: roofline drawn", err=True)
+    beside = {}
+    if len({part.batch for part in done.parts}) > 1:
+        beside["batches"] = plot_batches
+    if any(part.kernels for part in done.parts):
+        beside["kernels"] = plot_kernels
+    for what, draw in beside.items():
+        file = plot.with_name(f"{plot.stem}_{what}{plot.suffix}")
+        draw(done, file)
+        click.echo(f"{file}: {what} drawn", err=True)

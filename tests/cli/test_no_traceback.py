@@ -69,6 +69,7 @@ CALLS: dict[str, list[str]] = {
     "run": [*golden_arguments(Path("{new}"), limit=2)],
     "score": ["score", "{new}/runs/retrieval_golden/tiny_retrieval"],
     "table": ["table", "{new}/runs"],
+    "profile": ["profile", "--model", "tiny", "--part", "vit-mlp", "--seconds", "0", "--out", "{new}/profiles"],
     "list": ["list"],
     "show": ["show", "retrieval_coco"],
     "doctor": ["doctor"],

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from goldens import Golden
+from goldens import Golden, relative_error
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,6 +35,7 @@ def work_of(name: str, way: str = "fast", precision: str = "fp32") -> Work:
 def test_flops_are_those_that_torch_counts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch counts neither oneDNN's products nor a CPU's own attention, so both are turned off."""
     monkeypatch.setattr(linear, "onednn_works", lambda *_: False)
+    monkeypatch.setattr(linear, "faster_way", lambda kind, dtype: "torch")
     monkeypatch.setattr(encoders, "one_context_is_faster", lambda _: True)  # torch would pad images of fewer tokens
     work = work_of(name)
     work.call()
@@ -49,6 +50,16 @@ def test_every_part_runs_every_way_and_gives_finite_numbers(name: str, way: str)
     assert torch.isfinite(work.call().float()).all()
     assert work.items > 0
     assert work.moved > 0
+
+
+@pytest.mark.parametrize("name", ["vit", "text-encoder", "itm"])
+@pytest.mark.parametrize("way", ["plain", "transformers"])
+def test_all_ways_compute_the_same(name: str, way: str) -> None:
+    models = Models(load_model_config(str(Golden.model)), None, SHAPES.image_size)
+    runtime, part = make_runtime("cpu", "fp32"), find_part(name)
+    with torch.inference_mode():
+        fast, other = (part.ways[how](models, runtime, SHAPES).call() for how in ("fast", way))
+    assert relative_error(other, fast) < 1e-5
 
 
 def test_an_unknown_part_names_the_nearest() -> None:
