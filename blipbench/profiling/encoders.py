@@ -126,7 +126,14 @@ def self_attention(models: Models, runtime: Runtime, shapes: Shapes) -> Work:
 
     text = models.config.text
     needed = flops.self_attention_flops(models.config, lengths_of(shapes))
-    return _work(call, chunk.num_tokens, needed, 4 * text.width**2 + 4 * text.width, 2 * hidden.numel(), runtime)
+    return _work(
+        call,
+        chunk.num_tokens,
+        needed,
+        4 * text.width**2 + 4 * text.width,
+        2 * chunk.num_tokens * models.config.text.width,
+        runtime,
+    )
 
 
 def cross_attention(models: Models, runtime: Runtime, shapes: Shapes) -> Work:
@@ -151,7 +158,7 @@ def cross_attention(models: Models, runtime: Runtime, shapes: Shapes) -> Work:
 
     needed = flops.cross_attention_flops(config, lengths_of(shapes), tokens)
     weights = 2 * config.text.width**2 + 2 * config.text.width
-    moved = 2 * hidden.numel() + key.numel() + value.numel()
+    moved = 2 * chunk.num_tokens * models.config.text.width + key.numel() + value.numel()
     return _work(call, chunk.num_tokens, needed, weights, moved, runtime)
 
 
@@ -176,7 +183,14 @@ def text_mlp(models: Models, runtime: Runtime, shapes: Shapes) -> Work:
     text = models.config.text
     weights = 2 * text.width * text.intermediate_size + text.intermediate_size + text.width
     needed = chunk.num_tokens * 4.0 * text.width * text.intermediate_size
-    return _work(lambda: layer.down(layer.up(hidden)), chunk.num_tokens, needed, weights, 2 * hidden.numel(), runtime)
+    return _work(
+        lambda: layer.down(layer.up(hidden)),
+        chunk.num_tokens,
+        needed,
+        weights,
+        2 * chunk.num_tokens * models.config.text.width,
+        runtime,
+    )
 
 
 def add_norm_part(models: Models, runtime: Runtime, shapes: Shapes) -> Work:
@@ -184,7 +198,12 @@ def add_norm_part(models: Models, runtime: Runtime, shapes: Shapes) -> Work:
     residual = torch.zeros_like(hidden)  # on a CPU the sum is in place, so that it must not grow
     width = models.config.text.width
     return _work(
-        lambda: add_norm(hidden, residual, layer.norm), chunk.num_tokens, 0.0, 2 * width, 3 * hidden.numel(), runtime
+        lambda: add_norm(hidden, residual, layer.norm),
+        chunk.num_tokens,
+        0.0,
+        2 * width,
+        3 * chunk.num_tokens * models.config.text.width,
+        runtime,
     )
 
 

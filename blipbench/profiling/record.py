@@ -98,6 +98,13 @@ class PartRecord(_Record):
     def item_rate(self) -> float:
         return self.items / self.median
 
+    @property
+    def idle_share(self) -> float | None:
+        """The share of a call in which a GPU runs no kernel. None without kernels, or on a CPU."""
+        if not (self.host_seconds and self.kernels):
+            return None
+        return max(0.0, 1 - sum(kernel.seconds for kernel in self.kernels) / self.median)
+
     def percentile(self, percent: float) -> float:
         return float(np.percentile(self.seconds, percent))
 

@@ -150,6 +150,8 @@ def _kernels(part: PartRecord) -> Table:
         groups[kernel.group] += kernel.seconds
     for group, seconds in sorted(groups.items(), key=lambda item: -item[1]):
         table.add_row(group, "", _duration(seconds), _share(seconds / total), style="bold")
+    if (idle := part.idle_share) is not None:
+        table.add_row("no kernel runs (of a call)", "", _duration(idle * part.median), _share(idle), style="bold")
     table.add_section()
     for kernel in part.kernels[:TOP_KERNELS]:
         name = kernel.name if len(kernel.name) <= 60 else f"{kernel.name[:57]}..."

@@ -49,6 +49,7 @@ PARTS = (
     Part("command", "gpu_command:measure", 150),
     Part("shapes", "gpu_shapes:measure", 120),
     Part("generation", "gpu_generation:measure", 90),
+    Part("profile", "gpu_command:profile", 80),
     Part("training", "gpu_training:measure", 90),
     Part("compiled", "gpu_training:measure_compiled", 400, by_default=False),
 )

@@ -1,4 +1,4 @@
-"""What the command line does on a GPU: `doctor --verify` in every precision, and a COCO retrieval run from files.
+"""What the command line does on a GPU: `doctor --verify` in every precision, a COCO retrieval run from files, profiles.
 
 The run has generated JPEGs and texts with COCO's sizes, and a checkpoint with random weights.
 """
@@ -22,6 +22,7 @@ from blipbench.models.blip import BlipRetrieval
 from blipbench.models.conversion import save_checkpoint
 from blipbench.models.random_weights import random_state_dict
 from blipbench.models.tokenizer import BUNDLED_VOCAB, Tokenizer, load_tokenizer
+from blipbench.profiling.record import read_profile
 
 LAST_LINES, ERROR_LINES = 3, 15
 CENTRED_ON = 64  # images, and four times as many texts
@@ -88,6 +89,27 @@ def of_run(result: dict[str, Any], seconds: float) -> Record:
     kept = ("status", "metrics", "timing", "memory", "self_check", "environment")
     figures = {"command_seconds": seconds, "share_of_peak": shares, **{name: result[name] for name in kept}}
     return Record("run", tuple(lines), figures, ok=result["status"] != "incomplete" and bool(np.isfinite(deviation)))
+
+
+def profile(setup: Setup) -> Iterator[Record]:
+    """`blipbench profile --amp`, and the kernels of one layer in bf16."""
+    for name, flags in (("quick", ["--amp"]), ("kernels", ["--precision", "bf16"])):
+        seconds = str(setup.sizes.profile_seconds)
+        command = ["profile", name, *flags, "--model", setup.sizes.model, "--seconds", seconds]
+        output = setup.folder / name
+        status = start_blipbench([*command, "--device", setup.device, "--out", str(setup.folder)], output).wait()
+        if status != 0:
+            error = "\n".join(last_lines(output, ERROR_LINES))
+            raise RuntimeError(f"blipbench {' '.join(command)} ended with {status}:\n{error}")
+        found = read_profile(setup.folder / name / "profile.json")
+        lines = [
+            f"{part.label:<20}{part.precision:<6}{part.batch:>4}{part.median * 1e3:10.3f} ms, "
+            f"{part.flop_rate / found.ceiling(part.precision).flops:5.2f} of peak, "
+            f"{part.byte_rate / found.ceiling(part.precision).bytes:5.2f} of copy, "
+            f"{part.bound(found.ceiling(part.precision))}"
+            for part in found.parts
+        ]
+        yield Record(f"profile {name}", tuple(lines), {"profile": found.model_dump(mode="json")})
 
 
 def single_token_words(tokenizer: Tokenizer) -> list[str]:

@@ -27,6 +27,7 @@ class Sizes:
     shapes: int = 200  # test images
     pairs: int = 32  # of a training step
     rounds: int = 3  # of a training step
+    profile_seconds: int = 15
 
 
 SMALL = Sizes(
@@ -41,6 +42,7 @@ SMALL = Sizes(
     shapes=8,
     pairs=2,
     rounds=1,
+    profile_seconds=1,
 )
 
 

@@ -13,7 +13,7 @@ from blipbench.inference import linear
 from blipbench.profiling import encoders
 from blipbench.profiling.models import Models
 from blipbench.profiling.parts import PARTS, find_part
-from blipbench.profiling.shapes import Shapes
+from blipbench.profiling.shapes import Shapes, lengths_of
 from blipbench.profiling.work import Work
 
 SHAPES = Shapes(image_size=48, batch=2, tokens=9.0, texts_per_image=6)
@@ -60,6 +60,16 @@ def test_all_ways_compute_the_same(name: str, way: str) -> None:
     with torch.inference_mode():
         fast, other = (part.ways[how](models, runtime, SHAPES).call() for how in ("fast", way))
     assert relative_error(other, fast) < 1e-5
+
+
+def test_the_bytes_of_two_parts_are_those_counted_by_hand() -> None:
+    """The tiny model's ViT is 24 wide with 10 tokens an image; both parts are in float32."""
+    mlp, norm = work_of("vit-mlp"), work_of("add-norm")
+    weights = (24 * 96 + 96) + (96 * 24 + 24)
+    assert mlp.moved == 4 * (weights + 2 * (2 * 10 * 24))  # two images, read and written
+    tokens = int(lengths_of(SHAPES).sum())
+    width = 32
+    assert norm.moved == 4 * (2 * width + 3 * tokens * width)  # scale and shift; two sums read, one result written
 
 
 def test_an_unknown_part_names_the_nearest() -> None:

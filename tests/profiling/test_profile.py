@@ -1,5 +1,6 @@
 """A profile has every configuration, with figures that follow from its timings, and can be read, shown and exported."""
 
+import dataclasses
 import io
 import itertools
 import json
@@ -7,15 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from profiles import part_record
+from profiles import measured, part_record
 from rich.console import Console
 
+from blipbench.device import Runtime
 from blipbench.errors import DataError
 from blipbench.profiling.kernels import group_of
+from blipbench.profiling.models import Models
+from blipbench.profiling.parts import PARTS
 from blipbench.profiling.plots import plot_batches, plot_kernels, plot_roofline
-from blipbench.profiling.record import CeilingRecord, Profile, read_profile, write_profile
+from blipbench.profiling.record import CeilingRecord, KernelRecord, Profile, read_profile, write_profile
+from blipbench.profiling.shapes import Shapes
 from blipbench.profiling.table import print_profile
 from blipbench.profiling.timing import first_call, measure
+from blipbench.profiling.work import Work
 
 CPU = torch.device("cpu")
 
@@ -66,6 +72,27 @@ def test_rounds_are_interleaved() -> None:
 def test_what_bounds_a_part(changes: dict[str, object], bound: str) -> None:
     ceiling = CeilingRecord(precision="fp32", flops=1e11, bytes=1e10)
     assert part_record("itm", **changes).bound(ceiling) == bound
+
+
+def test_a_gpu_is_idle_where_no_kernel_runs() -> None:
+    kernel = KernelRecord(name="gemm", group="products", count=1, seconds=0.006)
+    on_gpu = part_record("itm", seconds=[0.01] * 3, host_seconds=[0.001] * 3, kernels=[kernel])
+    assert on_gpu.idle_share == pytest.approx(0.4)
+    assert part_record("itm", kernels=[kernel]).idle_share is None
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = PARTS["vit-mlp"].ways["fast"]
+
+    def too_large(models: Models, runtime: Runtime, shapes: Shapes) -> Work:
+        if shapes.batch > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return make(models, runtime, shapes)
+
+    monkeypatch.setitem(PARTS, "vit-mlp", dataclasses.replace(PARTS["vit-mlp"], ways={"fast": too_large}))
+    fp32, bf16 = measured(["vit-mlp"], batches=[8]).parts
+    assert fp32.batch == bf16.batch == 2
+    assert fp32.notes[-2:] == ["batch 8 does not fit into memory", "batch 4 does not fit into memory"]
 
 
 @pytest.mark.parametrize(
