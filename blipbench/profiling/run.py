@@ -101,7 +101,7 @@ def run_profile(
         for config in configs:
             ready.append(_start(config, settings, models))
             advance(1)
-    with progress("rounds", "seconds", int(settings.seconds)) as advance:
+    with progress("rounds", "%", 100) as advance:
         rounds = measure([one.call for one in ready], [one.times for one in ready], device, settings.seconds, advance)
     kernels: list[list[KernelRecord]] = [[] for _ in ready]
     if settings.kernels:

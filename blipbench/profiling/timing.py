@@ -40,20 +40,21 @@ def first_call(call: Call, device: torch.device) -> Times:
 def measure(calls: Sequence[Call], times: Sequence[Times], device: torch.device, seconds: float, tick: Advance) -> int:
     """Add rounds of samples for about `seconds`: at least 3 and at most 200. Returns their number.
 
-    `tick(n)` is called with the whole seconds that have passed since its last call.
+    `tick(n)` is called when n more percent of the time have passed.
     """
-    begin = told = time.perf_counter()
-    rounds = 0
+    begin = time.perf_counter()
+    rounds = told = 0
     while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and _fits(begin, rounds, seconds)):
         for call, kept in zip(calls, times, strict=True):
             elapsed, host = _timed(call, device)
             kept.samples.append(elapsed)
             if device.type == "cuda":
                 kept.host.append(host)
-            if (whole := int(time.perf_counter() - told)) > 0:
-                told += whole
-                tick(whole)
+            percent = min(99, int(100 * (time.perf_counter() - begin) / max(seconds, 1e-9)))
+            tick(percent - told)
+            told = percent
         rounds += 1
+    tick(100 - told)
     return rounds
 
 

@@ -96,7 +96,7 @@ def profile(setup: Setup) -> Iterator[Record]:
     for name, flags in (("quick", ["--amp"]), ("kernels", ["--precision", "bf16"])):
         seconds = str(setup.sizes.profile_seconds)
         command = ["profile", name, *flags, "--model", setup.sizes.model, "--seconds", seconds]
-        output = setup.folder / name
+        output = setup.folder / f"{name}.txt"
         status = start_blipbench([*command, "--device", setup.device, "--out", str(setup.folder)], output).wait()
         if status != 0:
             error = "\n".join(last_lines(output, ERROR_LINES))
