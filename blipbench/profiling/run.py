@@ -99,7 +99,13 @@ def run_profile(
     ready: list[_Ready] = []
     with progress("first calls", "configurations", len(configs)) as advance:
         for config in configs:
-            ready.append(_start(config, settings, models))
+            try:
+                ready.append(_start(config, settings, models))
+            except Exception as error:
+                if not config.compiled:
+                    raise
+                reason = str(error).strip().splitlines()[0]  # torch.compile raises errors of many types
+                ready[-1].notes.append(f"torch.compile does not compile it: {reason}")
             advance(1)
     with progress("rounds", "%", 100) as advance:
         rounds = measure([one.call for one in ready], [one.times for one in ready], device, settings.seconds, advance)

@@ -4,12 +4,15 @@ import dataclasses
 import io
 import itertools
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from profiles import measured, part_record
 from rich.console import Console
+from torch import Tensor
 
 from blipbench.device import Runtime
 from blipbench.errors import DataError
@@ -164,3 +167,34 @@ def test_pictures_are_drawn(profile: Profile, tmp_path: Path) -> None:
         path = tmp_path / f"{draw.__name__}.png"
         draw(profile, path)
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_part_that_torch_does_not_compile_is_timed_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(call: object) -> object:
+        raise RuntimeError("no C++ compiler\nlong text")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    fp32, bf16 = measured(["vit-mlp"], batches=[1], compiled=True).parts
+    assert [part.way for part in (fp32, bf16)] == ["fast", "fast"]
+    assert fp32.notes == ["torch.compile does not compile it: no C++ compiler"]
+
+
+def test_compilation_pays_after_the_calls_that_save_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for a compiler that takes 50 ms and makes calls of 4 ms twice as fast."""
+    make = PARTS["vit-mlp"].ways["fast"]
+
+    def slow(models: Models, runtime: Runtime, shapes: Shapes) -> Work:
+        work = make(models, runtime, shapes)
+        return dataclasses.replace(work, call=lambda: (time.sleep(0.004), work.call())[1])
+
+    def compiled(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        first = iter([0.05])
+        return lambda: (time.sleep(next(first, 0.002)), torch.zeros(1))[1]
+
+    monkeypatch.setitem(PARTS, "vit-mlp", dataclasses.replace(PARTS["vit-mlp"], ways={"fast": slow}))
+    monkeypatch.setattr(torch, "compile", compiled)
+    eager, compiled_part, *_ = measured(["vit-mlp"], batches=[1], compiled=True).parts
+    assert compiled_part.way == "fast compiled"
+    assert eager.pays_after is None
+    saved = eager.median - compiled_part.median
+    assert compiled_part.pays_after == pytest.approx(compiled_part.first_seconds / saved)
