@@ -64,7 +64,7 @@ def test_itm_of_several_images_in_one_pass_equals_the_reference(golden: Golden, 
     tokenizer = load_tokenizer(GOLDEN / "vocab.txt")
     runner = BlipRunner(golden.retrieval_model(), tokenizer, make_runtime("cpu", precision))
     matcher = runner.matcher(ids)
-    assert attention_usable(runner.text_proj.weight)
+    assert attention_usable(runner.text_encoder.embeddings.word_embeddings.weight)
     images = [0, 1, 2, 3]
     candidates = [(case["score_i2t"][image] > -100).nonzero()[:, 0].numpy() for image in images]
     assert list(matcher.batches(zip(images, candidates, strict=True))) == [images]
