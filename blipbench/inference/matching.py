@@ -64,16 +64,18 @@ class Matcher:
         """Logits of 'match' [n] float32, on the CPU, for one image's tokens [T, width] and n texts."""
         return self.submit(image_embeds[None], texts, np.zeros_like(texts)).result()
 
-    def batches(self, lists: Iterable[tuple[Item, Indices]]) -> Iterator[list[Item]]:
+    def batches(self, lists: Iterable[tuple[Item, Indices]], image_tokens: int) -> Iterator[list[Item]]:
         """The items that should be submitted together, in order. The second of a pair are the texts of the item.
 
-        Where the kernel runs, that is as many as the token budget holds. Elsewhere one image at a time is faster.
+        Where the kernel runs, that is as many as the token budget holds, of texts and of images with `image_tokens`
+        tokens each. Elsewhere one image at a time is faster.
         """
+        most = max(1, self.batch_tokens // image_tokens) if self.by_image else 1
         batch: list[Item] = []
         tokens = 0
         for item, texts in lists:
             more = int(self.bank.lengths[texts].sum())
-            if batch and (not self.by_image or tokens + more > self.batch_tokens):
+            if batch and (len(batch) == most or tokens + more > self.batch_tokens):
                 yield batch
                 batch, tokens = [], 0
             batch.append(item)

@@ -42,7 +42,8 @@ def _matching(models: Models, runtime: Runtime, shapes: Shapes) -> Callable[[Ten
     """Scores the texts of every image: tokens [batch, T, width] -> logits of 'match' [texts] on the CPU."""
     texts = random_texts(shapes, models.tokenizer.cls_id, models.tokenizer)
     matcher = models.retrieval(runtime).matcher(texts)
-    batches = list(matcher.batches((image, _texts_of(shapes, image)) for image in range(shapes.batch)))
+    lists = ((image, _texts_of(shapes, image)) for image in range(shapes.batch))
+    batches = list(matcher.batches(lists, models.config.vision.num_tokens))
 
     def match(tokens: Tensor) -> Tensor:
         pending = []

@@ -203,7 +203,9 @@ def submit_batches(
     matcher: Matcher, candidates: Sequence[Candidates], tokens: TokenCache | dict[int, Tensor]
 ) -> Iterator[tuple[list[Candidates], Pending]]:
     """`tokens` has [T, width] for each image."""
-    for batch in matcher.batches((c, c.texts) for c in candidates):
+    if not candidates:
+        return
+    for batch in matcher.batches(((c, c.texts) for c in candidates), len(tokens[candidates[0].image])):
         texts = [c.texts for c in batch]
         owner = np.repeat(np.arange(len(batch)), [len(some) for some in texts])
         image_embeds = torch.stack([tokens[c.image] for c in batch])  # [m, T, width]

@@ -67,11 +67,21 @@ def test_itm_of_several_images_in_one_pass_equals_the_reference(golden: Golden, 
     assert attention_usable(runner.text_encoder.embeddings.word_embeddings.weight)
     images = [0, 1, 2, 3]
     candidates = [(case["score_i2t"][image] > -100).nonzero()[:, 0].numpy() for image in images]
-    assert list(matcher.batches(zip(images, candidates, strict=True))) == [images]
+    assert list(matcher.batches(zip(images, candidates, strict=True), image_tokens=10)) == [images]
     _, tokens = runner.embed_images(golden_pixels(golden, images))
     owner, texts = np.repeat(images, [len(some) for some in candidates]), np.concatenate(candidates)
     scores = matcher.submit(tokens, texts, owner).result() + case["similarity_i2t"][owner, texts]
     assert relative_error(scores, case["score_i2t"][owner, texts]) < bound
+
+
+def test_images_are_matched_together_up_to_the_token_budget_of_texts_and_of_images(golden: Golden) -> None:
+    tokenizer = load_tokenizer(GOLDEN / "vocab.txt")
+    runner = BlipRunner(golden.retrieval_model(), tokenizer, make_runtime("cpu", "fp32", batch_tokens=40))
+    matcher = runner.matcher([[2, 10, 11, 3]] * 8)  # texts of 4 tokens
+    few, many = np.arange(2), np.arange(8)
+    assert list(matcher.batches([("a", few), ("b", few), ("c", many)], image_tokens=10)) == [["a", "b"], ["c"]]
+    assert list(matcher.batches([("a", few), ("b", few), ("c", few)], image_tokens=20)) == [["a", "b"], ["c"]]
+    assert list(matcher.batches([("a", many), ("b", many)], image_tokens=1000)) == [["a"], ["b"]]
 
 
 @PRECISIONS

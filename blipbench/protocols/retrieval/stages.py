@@ -167,7 +167,10 @@ def _match(
     matcher: Matcher, units: Sequence[Unit], tokens_of: Callable[[int], Tensor]
 ) -> Iterator[tuple[list[Unit], Pending]]:
     """Submits the units in batches. `tokens_of` gives an image's tokens [T, width]."""
-    for batch in matcher.batches((unit, unit.payload.texts) for unit in units):
+    if not units:
+        return
+    image_tokens = len(tokens_of(units[0].payload.image))
+    for batch in matcher.batches(((unit, unit.payload.texts) for unit in units), image_tokens):
         texts = [unit.payload.texts for unit in batch]
         owner = np.repeat(np.arange(len(batch)), [len(some) for some in texts])
         image_embeds = torch.stack([tokens_of(unit.payload.image) for unit in batch])  # [m, T, width]
