@@ -4,8 +4,6 @@ transformers has both encoders, the ITM head and the captioner, but no momentum 
 optimizer step. Its pass uses given negatives and omits the rest.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -14,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipForImageTextRetrieval
 
-from blipbench.config.models import load_model_config
 from blipbench.device import Runtime
 from blipbench.inference import flops
 from blipbench.models.config import ModelConfig
@@ -30,18 +27,10 @@ from blipbench.training.contrastive import ContrastiveSettings
 from blipbench.training.objectives import PretrainObjective, RetrievalObjective
 
 Kind = Literal["pretrain", "retrieval"]
-IMAGE_SIZE: dict[Kind, int] = {"pretrain": 224, "retrieval": 384}  # in pixels at base size, as in the reference
 LENGTHS = (9, 11, 12, 13, 13, 14, 12, 16)  # tokens of a caption with [CLS] and [SEP]; COCO's mean is 12.5
 ALPHA = 0.4
 
 Step = Callable[[], Tensor]  # returns the loss
-
-
-def config_of(kind: Kind, model: str) -> ModelConfig:
-    """The sizes of a named model, at the image size of the reference's training."""
-    config = load_model_config(model)
-    size = IMAGE_SIZE[kind] if model == "base" else config.vision.image_size
-    return config.model_copy(update={"vision": config.vision.model_copy(update={"image_size": size})})
 
 
 def random_batch(config: ModelConfig, n: int, device: torch.device) -> PairBatch:
@@ -219,16 +208,3 @@ def transformers_pass(kind: Kind, config: ModelConfig, batch: PairBatch, precisi
         return loss.detach()
 
     return step
-
-
-def seconds_of(step: Step, device: torch.device, rounds: int) -> float:
-    """The median over `rounds`, after one warm-up. Raises AssertionError if a loss is not finite."""
-    times = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        loss = step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-        assert loss.isfinite()
-    return statistics.median(times[1:])

@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from gpu_setup import Record, Setup
 from gpu_timing import forget_peak, peak_bytes
+from training_timing import config_of, seconds_of
 
 from blipbench.device import make_runtime
 from blipbench.profiling.training_steps import (
     Kind,
     Step,
-    config_of,
     our_step,
     random_batch,
-    seconds_of,
     transformers_pass,
 )
 

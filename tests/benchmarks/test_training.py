@@ -8,9 +8,10 @@ and values between ITM's pairs.
 
 import pytest
 import torch
+from training_timing import config_of, seconds_of
 
 from blipbench.doctor import cpu_has_bf16
-from blipbench.profiling.training_steps import Kind, config_of, our_step, random_batch, seconds_of, transformers_pass
+from blipbench.profiling.training_steps import Kind, our_step, random_batch, transformers_pass
 
 pytestmark = pytest.mark.benchmark_suite
 
