@@ -3,10 +3,11 @@
 On CPU there are two ways: torch's own product, or oneDNN's, which torch includes, with a weight that is reordered for
 it once and GELU fused into the product. oneDNN is 2.3 times as fast on a Zen 5 core; on a processor without AVX-512,
 torch's product with GELU is up to 1.6 times as fast. So the faster one is measured, once in a process, for each kind of
-product. On a GPU, F.linear is used.
+product. Small products are not worth a measurement. On a GPU, F.linear is used.
 """
 
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -35,31 +36,51 @@ def onednn_works(dtype: torch.dtype = torch.float32) -> bool:
 
 
 Way = Literal["oneDNN", "torch"]
-Kind = Literal["with GELU", "without GELU", "per head"]
+Kind = Literal["with GELU", "without GELU", "per head", "small"]
 
 _SHAPES: dict[Kind, tuple[int, int]] = {"with GELU": (768, 768), "without GELU": (768, 768), "per head": (64, 577)}
 _ROWS, _ROUNDS = 128, 5  # 3.7 GFLOP in all kinds and ways: 15 to 100 ms
 _CLEARLY = 0.9  # torch must need less than this share of oneDNN's time, so that noise does not decide
+_WORTHWHILE = (
+    0.25  # the share of a measured shape from which a weight is large: width 768 is, the shapes models' 96 not
+)
+
+_CHOSEN: dict[tuple[Kind, torch.dtype], Way] = {}  # a cache, like functools', but the result names what is in it
 
 
-@functools.cache
 def faster_way(kind: Kind, dtype: torch.dtype) -> Way:
-    """The faster way on this CPU, by a measurement."""
+    """The faster way on this CPU, by a measurement; of small products, oneDNN wherever it works."""
+    if (kind, dtype) not in _CHOSEN:
+        _CHOSEN[kind, dtype] = _measured_way(kind, dtype)
+    return _CHOSEN[kind, dtype]
+
+
+def _measured_way(kind: Kind, dtype: torch.dtype) -> Way:
     if not onednn_works(dtype):
         return "torch"
+    if kind == "small":
+        return "oneDNN"
     torchs, ours = _seconds(kind, [(dtype, "torch"), (dtype, "oneDNN")])
     return "torch" if torchs < _CLEARLY * ours else "oneDNN"
 
 
 def cpu_products(dtype: torch.dtype) -> dict[str, str]:
-    """The way of each kind of product on this CPU."""
-    return {kind: faster_way(kind, dtype) for kind in _SHAPES}
+    """The way of each kind of product that this process has on the CPU."""
+    return {kind: way for (kind, of), way in _CHOSEN.items() if of == dtype}
 
 
 def bf16_slowdown() -> float:
-    """How many times as long a product in bfloat16 takes on this CPU as one in float32."""
-    bf16, fp32 = _seconds("without GELU", [(x, faster_way("without GELU", x)) for x in (torch.bfloat16, torch.float32)])
+    """How many times as long a product in bfloat16 takes on this CPU as one in float32, each in its faster way."""
+    dtypes = (torch.bfloat16, torch.float32)
+    ways = [(dtype, way) for dtype in dtypes for way in ways_of(dtype)]
+    seconds = _seconds("without GELU", ways)
+    bf16, fp32 = (min(x for x, (of, _) in zip(seconds, ways, strict=True) if of == dtype) for dtype in dtypes)
     return bf16 / fp32
+
+
+def ways_of(dtype: torch.dtype) -> list[Way]:
+    """The ways that this CPU has."""
+    return ["torch", "oneDNN"] if onednn_works(dtype) else ["torch"]
 
 
 Product = Callable[[Tensor], Tensor]
@@ -92,15 +113,22 @@ def _seconds(kind: Kind, ways: Sequence[tuple[torch.dtype, Way]]) -> list[float]
     return shortest
 
 
-def _kind(weight: Tensor, gelu: bool) -> Kind:
-    return "with GELU" if gelu else "per head" if min(weight.shape) <= _SHAPES["per head"][0] else "without GELU"
+def _way_of(weight: Tensor, gelu: bool) -> Way:
+    if weight.device.type != "cpu":
+        return "torch"
+    kind: Kind = "with GELU" if gelu else "without GELU"
+    if not gelu and min(weight.shape) <= _SHAPES["per head"][0]:
+        kind = "per head"
+    large = weight.numel() >= _WORTHWHILE * math.prod(_SHAPES[kind])
+    return faster_way(kind if large else "small", weight.dtype)
 
 
 def recurring_rows(rows: int, device: torch.device) -> int:
     """Round the number of rows of a product up, so that few sizes occur: 16 sizes per octave, 2% more rows on average.
 
     oneDNN compiles a kernel for every number of rows, and memory freed by one size rarely fits the next. With arbitrary
-    sizes the text layers of a tiny model used 1.3 GiB; with few sizes, 0.6 GiB. Without oneDNN, returns `rows`.
+    sizes the text layers of a tiny model used 1.3 GiB; with few sizes, 0.6 GiB. Without oneDNN, returns `rows`; where
+    it works, a model has at least small products of it.
     """
     if device.type != "cpu" or not onednn_works():
         return rows
@@ -114,8 +142,7 @@ class FastLinear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> None:
         super().__init__()
         weight, bias = weight.detach().contiguous(), None if bias is None else bias.detach().contiguous()
-        way: Way = faster_way(_kind(weight, gelu), weight.dtype) if weight.device.type == "cpu" else "torch"
-        self.product = make_product(weight, bias, gelu, way)
+        self.product = make_product(weight, bias, gelu, _way_of(weight, gelu))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.product(x)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from blipbench.device import Runtime
-from blipbench.inference.linear import Way, make_product, onednn_works
+from blipbench.inference.linear import Way, make_product, ways_of
 
 
 def measure_peak(runtime: Runtime, repeats: int = 5) -> float:
@@ -17,7 +17,7 @@ def measure_peak(runtime: Runtime, repeats: int = 5) -> float:
     """
     on_cpu = runtime.device.type == "cpu"
     size = 1024 if on_cpu else 8192
-    ways: list[Way] = ["torch", "oneDNN"] if on_cpu and onednn_works(runtime.dtype) else ["torch"]
+    ways: list[Way] = ways_of(runtime.dtype) if on_cpu else ["torch"]
     square = {way: _rate(runtime, way, (size, size, size), repeats) for way in ways}
     fastest = max(square, key=lambda way: square[way])
     return max(square[fastest], _rate(runtime, fastest, (2 * size, size // 2 * 3 // 2, size * 3), repeats))
