@@ -117,8 +117,9 @@ def run(
     )
     failed: dict[str, BlipbenchError | None] = {}
     with joined() as ranks:
-        if ranks.is_main and (reason := slow_precision(device, run_options.precision)) is not None:
-            click.echo(f"warning: {reason}", err=True)
+        with ranks.together():
+            if ranks.is_main and (reason := slow_precision(device, run_options.precision)) is not None:
+                click.echo(f"warning: {reason}", err=True)
         for spec in specs:
             try:
                 result = run_task(spec, run_options, ranks, progress_of(ranks))
