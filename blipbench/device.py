@@ -81,6 +81,11 @@ class Fetch:
         return self._copy
 
 
+def use_tf32(use: bool) -> None:
+    """Whether float32 products on a GPU are computed in tf32. It holds for the whole process."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = use
+
+
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
     """Compute float32 products in full float32, even if the run's precision is tf32. Used by the self-check."""
@@ -127,7 +132,7 @@ def make_runtime(device: str | None, precision: str, batch_tokens: int | None = 
     if where.type == "cuda":
         where = _cuda_device(where, local_rank)
         torch.cuda.set_device(where)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        use_tf32(precision == "tf32")
         torch.backends.cuda.enable_cudnn_sdp(False)  # see fixed_shapes
     elif precision in ("tf32", "fp16"):
         raise UsageError(f"--precision {precision} requires a GPU; use fp32, or bf16 if the processor supports it")

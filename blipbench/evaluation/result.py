@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,6 +26,9 @@ SCHEMA_VERSION: Literal[1] = 1
 Status = Literal["complete", "incomplete", "suspect"]
 
 MANY_UNKNOWN = 0.05  # a larger share of unknown tokens is worth a warning
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Record(BaseModel):
@@ -171,19 +174,22 @@ def write_result(path: Path, result: Result) -> None:
 
 def read_result(path: Path) -> Result:
     """Raises DataError if it is missing, damaged, or of another schema."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist: the run did not finish; add --resume to its command")
+    what = f"a blipbench result of schema {SCHEMA_VERSION}"
+    return read_record(path, Result, what, "run the task again with --fresh")
+
+
+def read_record(path: Path, model: type[Model], what: str, way_out: str) -> Model:
+    """A record that blipbench has written. Raises DataError if it cannot be read or is not `what`."""
     try:
-        return Result.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist: the run did not finish; add --resume to its command") from error
+        return model.model_validate_json(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the file"
-        raise DataError(
-            f"{path} is not a blipbench result of schema {SCHEMA_VERSION}: {field}: {lower_first(first['msg'])}; "
-            "run the task again with --fresh"
-        ) from error
+        raise DataError(f"{path} is not {what}: {field}: {lower_first(first['msg'])}; {way_out}") from error
 
 
 def now() -> str:

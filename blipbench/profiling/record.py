@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from blipbench.config.files import lower_first
-from blipbench.errors import DataError
-from blipbench.evaluation.result import Environment
+from blipbench.evaluation.result import Environment, read_record
 from blipbench.files import write_json
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -152,13 +150,4 @@ def write_profile(path: Path, profile: Profile) -> None:
 
 def read_profile(path: Path) -> Profile:
     """Raises DataError if it is missing, damaged, or of another schema."""
-    try:
-        return Profile.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise DataError(
-            f"{path} is not a profile of schema {SCHEMA_VERSION}: {field}: {lower_first(first['msg'])}; profile again"
-        ) from error
+    return read_record(path, Profile, f"a profile of schema {SCHEMA_VERSION}", "profile again")

@@ -1,6 +1,6 @@
 """Times the parts of a profile and makes its record.
 
-    profile = run_profile(settings, models, make_runtime_of)
+    profile, calls = run_profile(settings, models, runtimes, source, progress)
 
 Every configuration (part, way, precision, batch, attention) is called once; then all are called in turn, round after
 round, until the time is up.
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from blipbench.device import Runtime
+from blipbench.device import Runtime, use_tf32
 from blipbench.evaluation.result import describe_environment, now
 from blipbench.inference.linear import bf16_slowdown
 from blipbench.inference.peak import measure_peak
@@ -91,6 +91,7 @@ def run_profile(
     with progress("ceilings", "precisions", len(runtimes)) as advance:
         ceilings = []
         for runtime in runtimes:
+            use_tf32(runtime.precision == "tf32")
             ceilings.append(
                 CeilingRecord(precision=runtime.precision, flops=measure_peak(runtime), bytes=_copy(runtime))
             )
@@ -172,16 +173,28 @@ def _start(config: _Config, settings: ProfileSettings, models: Models) -> _Ready
 
 def _attempt(config: _Config, batch: int, settings: ProfileSettings, models: Models, notes: list[str]) -> _Ready:
     runtime = config.runtime
+    use_tf32(runtime.precision == "tf32")
     shapes = Shapes(settings.image_size, batch, settings.tokens, settings.texts_per_image)
     work = find_part(config.part).ways[config.way](models, runtime, shapes)
     call = torch.compile(work.call) if config.compiled else work.call
     call = _with_attention(call if find_part(config.part).trains else torch.inference_mode()(call), config.attention)
+    call = _in_precision(call, runtime)
     if runtime.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(runtime.device)
     times = first_call(call, runtime.device)
     peak = runtime.peak_memory()["peak_device_bytes"]
     output = call().detach().float().cpu()
     return _Ready(config, batch, work, call, times, output, peak, notes)
+
+
+def _in_precision(call: Call, runtime: Runtime) -> Call:
+    """The rounds of fp32 and tf32 take turns, and tf32 is a setting of the whole process."""
+
+    def switched() -> Tensor:
+        use_tf32(runtime.precision == "tf32")
+        return call()
+
+    return switched
 
 
 def _with_attention(call: Call, name: str | None) -> Call:

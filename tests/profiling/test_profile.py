@@ -198,3 +198,20 @@ def test_compilation_pays_after_the_calls_that_save_its_time(monkeypatch: pytest
     assert eager.pays_after is None
     saved = eager.median - compiled_part.median
     assert compiled_part.pays_after == pytest.approx(compiled_part.first_seconds / saved)
+
+
+def test_each_call_is_in_its_own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tf32 is a setting of the whole process, and the rounds of several precisions take turns."""
+    make, seen = PARTS["vit-mlp"].ways["fast"], []
+
+    def watched(models: Models, runtime: Runtime, shapes: Shapes) -> Work:
+        work = make(models, runtime, shapes)
+        return dataclasses.replace(
+            work, call=lambda: (seen.append(torch.backends.cuda.matmul.allow_tf32), work.call())[1]
+        )
+
+    monkeypatch.setitem(PARTS, "vit-mlp", dataclasses.replace(PARTS["vit-mlp"], ways={"fast": watched}))
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)  # as another precision has left it
+    measured(["vit-mlp"], batches=[1])
+    assert seen
+    assert not any(seen)
