@@ -14,7 +14,7 @@ from profiles import measured, part_record
 from rich.console import Console
 from torch import Tensor
 
-from blipbench.device import Runtime
+from blipbench.device import Runtime, use_tf32
 from blipbench.errors import DataError
 from blipbench.profiling.kernels import group_of
 from blipbench.profiling.models import Models
@@ -211,7 +211,7 @@ def test_each_call_is_in_its_own_precision(monkeypatch: pytest.MonkeyPatch) -> N
         )
 
     monkeypatch.setitem(PARTS, "vit-mlp", dataclasses.replace(PARTS["vit-mlp"], ways={"fast": watched}))
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)  # as another precision has left it
+    use_tf32(True)  # as another precision has left it
     measured(["vit-mlp"], batches=[1])
     assert seen
     assert not any(seen)
